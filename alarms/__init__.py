@@ -1,0 +1,1 @@
+"""CloudWatch alarms: rendered from the topology, evaluated offline, linted, tested and backtested."""

@@ -1,0 +1,1 @@
+"""CloudWatch dashboards: rendered, validated as PutDashboard would, and drawn locally."""

@@ -1,0 +1,1 @@
+"""A real two-Region store on one machine, its AWS, its faults and its console."""

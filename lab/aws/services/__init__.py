@@ -1,0 +1,1 @@
+"""Our own strict AWS services, one module each."""

@@ -1,0 +1,1 @@
+"""The web page that shows the matrix, the alarms, the pages and the dashboard."""

@@ -1,0 +1,1 @@
+"""Real data stores: PostgreSQL, Redis, AMQP and the replicated DynamoDB table."""

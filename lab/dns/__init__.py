@@ -1,0 +1,1 @@
+"""Authoritative DNS for the store and a caching resolver per Region."""

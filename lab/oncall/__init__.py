@@ -1,0 +1,1 @@
+"""An on-call receiver that stands for a pager service."""

@@ -1,0 +1,202 @@
+"""The lab's plan: every address, credential and folder of one lab, decided before anything starts and written to ``plan.json``.
+
+All parts read the plan; none guesses an address. ``LabPlan.make`` picks free loopback ports, `save` and `load` keep it in the lab's state
+directory, which ``CROSSWATCH_LAB_DIR`` names (default: ``crosswatch-lab-<uid>`` in the system's temporary folder).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.clock import LabClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ACCOUNT = "123456789012"
+DOMAIN = "retail.test"
+STORE_NAME = f"store.{DOMAIN}"
+DIRECTORY_VARIABLE = "CROSSWATCH_LAB_DIR"
+DEFAULT_REGIONS = ("us-east-1", "us-west-2")
+SERVICES = ("ui", "catalog", "carts", "checkout", "orders")
+DATABASES = ("catalog", "orders")
+ARC_REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2")
+CONSOLE_PORT = 8480
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An access key pair that the local AWS knows, and whom it stands for."""
+
+    access_key: str
+    secret_key: str
+    principal: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionPlan:
+    """Where the parts of one Region listen. Ports are on ``127.0.0.1`` unless said; the ALB listens on ``ip``."""
+
+    name: str
+    index: int
+    ip: str
+    aws_port: int
+    resolver_port: int
+    service_ports: dict[str, int]
+    postgres_ports: dict[str, int]
+    redis_port: int
+    amqp_port: int
+    amqp_admin_port: int
+
+    @property
+    def aws_endpoint(self) -> str:
+        """The one endpoint of this Region's local AWS."""
+        return f"http://127.0.0.1:{self.aws_port}"
+
+    @property
+    def alb_name(self) -> str:
+        """The DNS name of this Region's load balancer."""
+        return f"alb.{self.name}.{DOMAIN}"
+
+
+@dataclass(frozen=True, slots=True)
+class LabPlan:
+    """One lab, whole. ``credentials`` has the keys ``admin`` (command line, canary runtime) and ``service`` (the store's services)."""
+
+    directory: str
+    clock: LabClock
+    account: str
+    alb_port: int
+    dns_port: int
+    console_port: int
+    control_port: int
+    oncall_port: int
+    arc_ports: dict[str, int]
+    regions: dict[str, RegionPlan]
+    credentials: dict[str, Credentials]
+
+    @classmethod
+    def make(cls, directory: Path, regions: Iterable[str] = DEFAULT_REGIONS, speed: float = 1.0) -> LabPlan:
+        """A plan with free ports for ``regions``, two or more."""
+        names = list(regions)
+        ips = [f"127.0.{10 + index}.1" for index in range(len(names))]
+        per_region = 1 + 1 + len(SERVICES) + len(DATABASES) + 1 + 2
+        ports = iter(_free_ports(3 + len(ARC_REGIONS) + per_region * len(names)))
+        plans = {
+            name: RegionPlan(
+                name=name,
+                index=index,
+                ip=ips[index],
+                aws_port=next(ports),
+                resolver_port=next(ports),
+                service_ports={service: next(ports) for service in SERVICES},
+                postgres_ports={database: next(ports) for database in DATABASES},
+                redis_port=next(ports),
+                amqp_port=next(ports),
+                amqp_admin_port=next(ports),
+            )
+            for index, name in enumerate(names)
+        }
+        return cls(
+            directory=str(directory),
+            clock=LabClock.start(speed),
+            account=ACCOUNT,
+            alb_port=_free_port_on_all(ips),
+            dns_port=next(ports),
+            console_port=CONSOLE_PORT if _is_free("127.0.0.1", CONSOLE_PORT) else _free_ports(1)[0],
+            control_port=next(ports),
+            oncall_port=next(ports),
+            arc_ports={name: next(ports) for name in ARC_REGIONS},
+            regions=plans,
+            credentials={
+                "admin": Credentials("AKIALAB" + secrets.token_hex(6).upper() + "A", secrets.token_hex(20), "user/admin"),
+                "service": Credentials("AKIALAB" + secrets.token_hex(6).upper() + "S", secrets.token_hex(20), "role/retail-service"),
+            },
+        )
+
+    @property
+    def path(self) -> Path:
+        """The state directory."""
+        return Path(self.directory)
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate authority that signed the load balancers' certificates, PEM."""
+        return self.path / "ca.pem"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per process."""
+        return self.path / "logs"
+
+    def save(self) -> None:
+        """Write ``plan.json`` (mode 0600, it holds secrets)."""
+        file = self.path / "plan.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, directory: Path | None = None) -> LabPlan:
+        """Read the plan of the running lab. Raises FileNotFoundError where no lab runs."""
+        data: dict[str, Any] = json.loads(((directory or state_directory()) / "plan.json").read_text())
+        data["clock"] = LabClock(**data["clock"])
+        data["regions"] = {name: RegionPlan(**region) for name, region in data["regions"].items()}
+        data["credentials"] = {name: Credentials(**pair) for name, pair in data["credentials"].items()}
+        return cls(**data)
+
+    def aws_environment(self, who: str, region: str) -> dict[str, str]:
+        """Environment variables that make a process use this lab's AWS in ``region`` as the principal ``who``."""
+        pair = self.credentials[who]
+        return {
+            "AWS_ACCESS_KEY_ID": pair.access_key,
+            "AWS_SECRET_ACCESS_KEY": pair.secret_key,
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_ENDPOINT_URL": self.regions[region].aws_endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+def state_directory() -> Path:
+    """The lab's state directory, whether or not it exists."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"crosswatch-lab-{os.getuid()}"
+
+
+def _free_ports(count: int) -> list[int]:
+    """``count`` different ports that are free on 127.0.0.1 now."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for sock in held:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in held]
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port_on_all(hosts: list[str]) -> int:
+    """A port that is free on every one of ``hosts``."""
+    for _ in range(100):
+        port = _free_ports(1)[0]
+        if all(_is_free(host, port) for host in hosts):
+            return port
+    raise OSError(f"no port is free on all of {', '.join(hosts)}")

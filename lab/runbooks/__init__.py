@@ -1,0 +1,1 @@
+"""The Systems Manager Automation documents of the store and what they call."""

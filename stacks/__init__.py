@@ -1,0 +1,1 @@
+"""Per-Region CloudFormation templates and artifacts, assembled from the rooms, and their deployment."""
