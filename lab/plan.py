@@ -43,7 +43,12 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class RegionPlan:
-    """Where the parts of one Region listen. Ports are on ``127.0.0.1`` unless said; the ALB listens on ``ip``."""
+    """Where the parts of one Region listen. Ports are on ``127.0.0.1`` unless said; the ALB listens on ``ip``.
+
+    ``connect_ports``: Service Connect, one port a service. ``peering_ports``: the way to another Region's databases, keyed
+    ``<region>/<database>``. ``writer_ports``: each database's global writer endpoint as this Region resolves it. ``alb_admin_port``,
+    ``ecs_port``, ``connect_admin_port``, ``aurora_port``, ``peering_port`` and ``amqp_admin_port`` speak JSON to the lab only.
+    """
 
     name: str
     index: int
@@ -55,6 +60,14 @@ class RegionPlan:
     redis_port: int
     amqp_port: int
     amqp_admin_port: int
+    alb_admin_port: int
+    ecs_port: int
+    connect_ports: dict[str, int]
+    connect_admin_port: int
+    aurora_port: int
+    peering_port: int
+    peering_ports: dict[str, int]
+    writer_ports: dict[str, int]
 
     @property
     def aws_endpoint(self) -> str:
@@ -79,6 +92,8 @@ class LabPlan:
     console_port: int
     control_port: int
     oncall_port: int
+    replicator_port: int
+    traffic_port: int
     arc_ports: dict[str, int]
     regions: dict[str, RegionPlan]
     credentials: dict[str, Credentials]
@@ -89,7 +104,8 @@ class LabPlan:
         names = list(regions)
         ips = [f"127.0.{10 + index}.1" for index in range(len(names))]
         per_region = 1 + 1 + len(SERVICES) + len(DATABASES) + 1 + 2
-        ports = iter(_free_ports(3 + len(ARC_REGIONS) + per_region * len(names)))
+        per_region += 1 + 1 + (len(SERVICES) - 1) + 1 + 1 + 1 + len(DATABASES) * (len(names) - 1) + len(DATABASES)
+        ports = iter(_free_ports(5 + len(ARC_REGIONS) + per_region * len(names)))
         plans = {
             name: RegionPlan(
                 name=name,
@@ -102,6 +118,14 @@ class LabPlan:
                 redis_port=next(ports),
                 amqp_port=next(ports),
                 amqp_admin_port=next(ports),
+                alb_admin_port=next(ports),
+                ecs_port=next(ports),
+                connect_ports={service: next(ports) for service in SERVICES if service != "ui"},
+                connect_admin_port=next(ports),
+                aurora_port=next(ports),
+                peering_port=next(ports),
+                peering_ports={f"{other}/{database}": next(ports) for other in names if other != name for database in DATABASES},
+                writer_ports={database: next(ports) for database in DATABASES},
             )
             for index, name in enumerate(names)
         }
@@ -114,6 +138,8 @@ class LabPlan:
             console_port=CONSOLE_PORT if _is_free("127.0.0.1", CONSOLE_PORT) else _free_ports(1)[0],
             control_port=next(ports),
             oncall_port=next(ports),
+            replicator_port=next(ports),
+            traffic_port=next(ports),
             arc_ports={name: next(ports) for name in ARC_REGIONS},
             regions=plans,
             credentials={
