@@ -4,7 +4,7 @@ The supervisor starts it in a session of its own and talks to it over a socket, 
 
     {"id": 1, "do": "spawn", "argv": [...], "environment": {...}, "directory": null, "user": null, "log": "…"}  -> {"id": 1, "pid": 4711}
     {"id": 2, "do": "signal", "pid": 4711, "signal": 9}     (the process and everything below it)               -> {"id": 2, "sent": 3}
-                                                            (a process that the warden started has ended)       -> {"exit": 4711, "code": -9}
+                                                           (a process that it started has ended)      -> {"exit": 4711, "code": -9}
 
 When the socket closes (the supervisor said goodbye, crashed or was killed) the warden kills all its descendants, removes the shared memory
 that PostgreSQL leaves behind, removes the state directory and ends. There is no other way to the end, so there is none that is less tidy.
