@@ -41,7 +41,6 @@ def target_group_suffix(index: int) -> str:
 def document(plan: LabPlan) -> dict[str, Any]:
     """The topology of the lab with ``plan`` as plain data."""
     names = list(plan.regions)
-    slow = max(1.0, plan.clock.speed / 4)
 
     def per_region(part: str) -> dict[str, str]:
         return {name: f"{WORKLOAD}-{part}-{name}" for name in names}
@@ -111,10 +110,11 @@ def document(plan: LabPlan) -> dict[str, Any]:
             "subscriptions": [{"protocol": "http", "endpoint": f"http://127.0.0.1:{plan.oncall_port}/sns"}],
             "console_url": f"http://127.0.0.1:{plan.console_port}",
         },
+        # Timeouts are wall seconds in every lab, since latencies are; a busy laptop needs some, whatever the speed.
         "probe": {
-            "connect_timeout_s": round(min(3.0, 1.0 / plan.clock.speed * slow), 3),
-            "total_timeout_s": round(min(6.0, 3.0 / plan.clock.speed * slow), 3),
-            "write_timeout_s": round(min(3.0, 1.0 / plan.clock.speed * slow), 3),
+            "connect_timeout_s": max(0.4, round(1.0 / plan.clock.speed, 3)),
+            "total_timeout_s": max(1.0, round(3.0 / plan.clock.speed, 3)),
+            "write_timeout_s": max(0.5, round(1.0 / plan.clock.speed, 3)),
             "degraded_ms": 1000,
             "resolvers": {name: f"127.0.0.1:{region.resolver_port}" for name, region in plan.regions.items()},
         },

@@ -1,0 +1,325 @@
+"""From the matrix to one diagnosis: the composite alarms of a Region, and what each tells the person on call.
+
+Every Region holds the whole matrix vantage x target and decides alone. In Region B the metric alarms (templates/probe.yaml.j2) say what
+is so; the rules here turn them into diagnoses that exclude each other, so that one incident is one page:
+
+    store-down     nothing is seen up by anybody, or every Region is down
+    all-off        every routing control is off
+    impaired-A     Region A does not serve and is not drained: drain it
+    drained-A      the same, but its control is off: nobody has to act
+    name-down      the name does not answer although the Regions do
+    dns-disagrees  the name answers with a Region whose control is off
+    blind-all      no vantage sees anything: the monitoring is gone, not the store
+    blind-V        the vantage in Region V is silent
+    differ-A       vantages disagree about Region A for minutes: a path or part of the Region is bad
+
+`lost-A` (A is not seen up and A's own vantage is silent) is quick evidence; it counts only until `blind-A` has noticed that the vantage
+is gone for good, so that a canary known to be dead does not lower the bar. With two vantages a full cut between two Regions looks the
+same from both sides as the loss of the other one: both pages then carry one deduplication key and say that this cannot be decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from topology.model import Runbook, Topology, alb_target
+
+Severity = Literal["critical", "error", "warning", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One composite alarm in one Region. ``suppressor`` silences its actions for a while (CloudWatch's ActionsSuppressor)."""
+
+    name: str
+    kind: str
+    region: str
+    severity: Severity
+    subject: str
+    rule: str
+    summary: str
+    description: str
+    dedup_key: str
+    runbook: Runbook | None = None
+    run_in: str = ""
+    suppressor: str | None = None
+    wait_s: int = 180
+
+    @property
+    def pages(self) -> bool:
+        """Whether somebody is woken by it."""
+        return self.severity in ("critical", "error")
+
+    def incident(self) -> dict[str, Any]:
+        """What the notifier needs to write the page (see paging/notifier.py)."""
+        parameters = {key: value.format(region=self.subject) for key, value in self.runbook.parameters.items()} if self.runbook else {}
+        return {
+            "diagnosis": self.kind,
+            "severity": self.severity,
+            "subject": self.subject,
+            "summary": self.summary,
+            "description": self.description,
+            "dedup_key": self.dedup_key,
+            "runbook": {"document": self.runbook.document, "parameters": parameters, "region": self.run_in} if self.runbook else None,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as plain data."""
+        return asdict(self)
+
+
+class Names:
+    """The names of a workload's alarms; the same in every Region."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._prefix = topology.workload
+
+    def __call__(self, kind: str, subject: str = "") -> str:
+        return f"{self._prefix}-{kind}-{subject}" if subject else f"{self._prefix}-{kind}"
+
+
+def alarm(name: str) -> str:
+    """The rule that ``name`` is in ALARM."""
+    return f"ALARM({name})"
+
+
+def all_of(terms: Iterable[str]) -> str:
+    """AND over ``terms``; TRUE for none."""
+    parts = list(terms)
+    return parts[0] if len(parts) == 1 else "(" + " AND ".join(parts) + ")" if parts else "TRUE"
+
+
+def any_of(terms: Iterable[str]) -> str:
+    """OR over ``terms``; FALSE for none."""
+    parts = list(terms)
+    return parts[0] if len(parts) == 1 else "(" + " OR ".join(parts) + ")" if parts else "FALSE"
+
+
+def none_of(terms: Iterable[str]) -> list[str]:
+    """NOT each of ``terms``."""
+    return [f"NOT {term}" for term in terms]
+
+
+class Rules:
+    """The building blocks of the rules in Region ``here``."""
+
+    def __init__(self, topology: Topology, here: str) -> None:
+        name = Names(topology)
+        self.dark = alarm(name("dark"))
+        self.name_down = alarm(name("name-unreachable"))
+        self.dns = alarm(name("dns-mismatch"))
+        self.off = {region: alarm(name("off", region)) for region in topology.regions} if topology.routing else {}
+        self.down = {region: alarm(name("down", region)) for region in topology.regions}
+        self.differ = {region: alarm(name("uneven", region)) for region in topology.regions}
+        self.blind = {vantage: alarm(name("silent", vantage)) for vantage in topology.vantage_names}
+        self.store_down = any_of([self.dark, all_of(self.down.values())])
+        self.all_off = all_of(self.off.values()) if self.off else "FALSE"
+        self.impaired = {
+            region: self.down[region]
+            if region == here
+            else any_of([all_of([alarm(name("lost", region)), *none_of([self.blind[region]])]), self.down[region]])
+            for region in topology.regions
+        }
+
+
+def diagnoses(topology: Topology, here: str) -> Iterator[Diagnosis]:
+    """The composite alarms that live in Region ``here``. An alarm about a Region lives in the others, which survive it."""
+    name, rules = Names(topology), Rules(topology, here)
+    yield from _whole_store(topology, here, name, rules)
+    for region in topology.regions:
+        if region != here:
+            yield from _about_region(topology, here, region, name, rules)
+    for vantage in topology.vantage_names:
+        if vantage != here:
+            yield _blind(topology, here, vantage, name, rules)
+
+
+def incidents(topology: Topology, here: str) -> dict[str, dict[str, Any]]:
+    """Alarm name -> what the notifier in Region ``here`` says of it."""
+    return {diagnosis.name: diagnosis.incident() for diagnosis in diagnoses(topology, here)}
+
+
+def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> Iterator[Diagnosis]:
+    """Diagnoses about the store as a whole; they live in every Region, and the pager joins them by their key."""
+    workload = topology.workload
+    any_impaired = none_of(rules.impaired.values())
+    yield Diagnosis(
+        name=name("store-down"),
+        kind="store-down",
+        region=here,
+        severity="critical",
+        subject=workload,
+        rule=rules.store_down,
+        summary=f"{workload} is down in every Region",
+        description=(
+            "No vantage sees any Region serve. Draining does not help; look for what the Regions share: the last "
+            "deploy, a certificate, a data store."
+        ),
+        dedup_key=f"{workload}/store-down",
+    )
+    if rules.off:
+        yield Diagnosis(
+            name=name("all-off"),
+            kind="all-off",
+            region=here,
+            severity="critical",
+            subject=workload,
+            rule=all_of([rules.all_off, *none_of([rules.store_down])]),
+            summary=f"every routing control of {workload} is off",
+            description=(
+                "All Regions are drained at once, so Route 53 answers as if all were healthy. Turn the control of a healthy Region on."
+            ),
+            dedup_key=f"{workload}/all-off",
+            runbook=topology.runbooks.enable.model_copy(update={"parameters": _for(topology.runbooks.enable, here, topology)}),
+            run_in=here,
+        )
+    yield Diagnosis(
+        name=name("name-down"),
+        kind="name-down",
+        region=here,
+        severity="critical",
+        subject=topology.store.name,
+        rule=all_of([rules.name_down, *none_of([rules.store_down]), *any_impaired, *(none_of([rules.all_off]) if rules.off else [])]),
+        summary=f"{topology.store.name} does not answer although the Regions do",
+        description=(
+            "The load balancers serve when asked directly, the Route 53 name does not. Look at the record, its health "
+            "checks and the certificate for the name."
+        ),
+        dedup_key=f"{workload}/name-down",
+    )
+    yield Diagnosis(
+        name=name("blind-all"),
+        kind="blind-all",
+        region=here,
+        severity="error",
+        subject=workload,
+        rule=all_of(
+            [
+                *rules.blind.values(),
+                *none_of([rules.store_down, *rules.impaired.values(), rules.name_down]),
+                *(none_of([rules.all_off]) if rules.off else []),
+            ]
+        ),
+        summary=f"nobody watches {workload}: every vantage is silent",
+        description=(
+            "No canary reports. This says nothing about the store. Look at the canaries' last runs, their roles and their network."
+        ),
+        dedup_key=f"{workload}/blind-all",
+        suppressor=name("dark"),
+    )
+    yield Diagnosis(
+        name=name("dns-disagrees"),
+        kind="dns-disagrees",
+        region=here,
+        severity="warning",
+        subject=topology.store.name,
+        rule=all_of([rules.dns, *none_of([rules.name_down, rules.store_down]), *(none_of([rules.all_off]) if rules.off else [])]),
+        summary=f"{topology.store.name} answers with a Region whose routing control is off",
+        description=(
+            "Route 53 and the routing controls disagree. Look at the health checks bound to the controls and at "
+            "resolvers that keep old answers."
+        ),
+        dedup_key=f"{workload}/dns-disagrees",
+        suppressor=name("dark"),
+    )
+
+
+def _about_region(topology: Topology, here: str, region: str, name: Names, rules: Rules) -> Iterator[Diagnosis]:
+    workload = topology.workload
+    impaired, off = rules.impaired[region], rules.off.get(region)
+    key = _region_key(topology, region)
+    undecided = _undecided(topology, here, region)
+    yield Diagnosis(
+        name=name("impaired", region),
+        kind="region-impaired",
+        region=here,
+        severity="critical",
+        subject=region,
+        rule=all_of([impaired, *(none_of([off]) if off else []), *none_of([rules.store_down])]),
+        summary=f"{region} does not serve {workload}",
+        description=(
+            f"Customers whom Route 53 sends to {region} get errors. Drain {region}; then decide on the databases' failover.{undecided}"
+        ),
+        dedup_key=key,
+        runbook=topology.runbooks.drain,
+        run_in=_run_in(topology, topology.runbooks.drain, here, region),
+    )
+    if off:
+        yield Diagnosis(
+            name=name("drained", region),
+            kind="region-impaired-drained",
+            region=here,
+            severity="info",
+            subject=region,
+            rule=all_of([impaired, off, *none_of([rules.store_down])]),
+            summary=f"{region} does not serve {workload}, and is drained",
+            description=f"No customer is sent to {region}. Enable it again when it has recovered.",
+            dedup_key=f"{workload}/drained/{region}",
+            runbook=topology.runbooks.enable,
+            run_in=_run_in(topology, topology.runbooks.enable, here, region),
+        )
+    yield Diagnosis(
+        name=name("differ", region),
+        kind="vantages-differ",
+        region=here,
+        severity="warning",
+        subject=region,
+        rule=all_of([rules.differ[region], *none_of([impaired, rules.store_down])]),
+        summary=f"vantages disagree about {region}",
+        description=(
+            f"Some vantages see {region} serve and others do not, for minutes. A path between Regions or part of "
+            f"{region} is bad; customers near it may suffer."
+        ),
+        dedup_key=f"{workload}/differ/{region}",
+        suppressor=name("dark"),
+    )
+
+
+def _blind(topology: Topology, here: str, vantage: str, name: Names, rules: Rules) -> Diagnosis:
+    others = [rule for other, rule in rules.blind.items() if other != vantage]
+    impaired = [rules.impaired[vantage]] if vantage in rules.impaired else []
+    return Diagnosis(
+        name=name("blind", vantage),
+        kind="vantage-blind",
+        region=here,
+        severity="warning",
+        subject=vantage,
+        rule=all_of([rules.blind[vantage], *none_of([all_of(others)] if others else []), *none_of([*impaired, rules.store_down])]),
+        summary=f"the vantage in {vantage} is silent",
+        description=f"The probe in {vantage} does not report here. {vantage} itself may be well. Look at its canary's last runs.",
+        dedup_key=f"{topology.workload}/blind/{vantage}",
+        suppressor=name("dark"),
+    )
+
+
+def _region_key(topology: Topology, region: str) -> str:
+    """With two vantages the loss of either Region and a cut between them cannot be told apart, so they are one incident."""
+    if len(topology.vantage_names) == 2:
+        return f"{topology.workload}/impaired/" + "+".join(sorted(topology.vantage_names))
+    return f"{topology.workload}/impaired/{region}"
+
+
+def _undecided(topology: Topology, here: str, region: str) -> str:
+    if len(topology.vantage_names) > 2 or region not in topology.vantage_names:
+        return ""
+    return f" If {region}'s own vantage is silent, a cut between {here} and {region} looks the same; a third vantage would decide it."
+
+
+def _run_in(topology: Topology, runbook: Runbook, here: str, region: str) -> str:
+    """Where the runbook is started: in a Region that survives, unless the document stands in the affected one."""
+    if runbook.run_in == "affected":
+        return region
+    return here if here in topology.regions else next(name for name in topology.regions if name != region)
+
+
+def _for(runbook: Runbook, region: str, topology: Topology) -> dict[str, str]:
+    """The runbook's parameters with ``region`` filled in (a Region of the workload)."""
+    chosen = region if region in topology.regions else next(iter(topology.regions))
+    return {key: value.format(region=chosen) for key, value in runbook.parameters.items()}
+
+
+def targets(topology: Topology) -> dict[str, str]:
+    """Region -> its target's name."""
+    return {region: alb_target(region) for region in topology.regions}
