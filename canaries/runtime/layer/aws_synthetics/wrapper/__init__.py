@@ -1,0 +1,1 @@
+"""The child side of the sandbox: what Lambda's bootstrap and the layer's wrapper do around a script."""
