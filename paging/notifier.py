@@ -2,9 +2,9 @@
 
 Imports only the standard library and boto3. Its bundle holds ``config.json`` beside it::
 
-    {"workload", "region", "topic": ARN of the topic that people subscribe to, "dashboard", "console_url" or null, "endpoints": {service: url},
-     "vantages": [...], "targets": [...], "incidents": {alarm name: {"diagnosis", "severity", "subject", "summary", "description",
-     "dedup_key", "runbook": {"document", "parameters", "region"} or null}}}
+    {"workload", "region", "topic": ARN of the topic that people subscribe to, "dashboard", "console_url" or null,
+     "endpoints": {service: url}, "vantages": [...], "targets": [...], "incidents": {alarm name: {"diagnosis", "severity", "subject", "summary",
+     "description", "dedup_key", "runbook": {"document", "parameters", "region"} or null}}}
 
 The page is published to that topic: as JSON for machines (https, lambda, sqs), as text for people (email, sms). Where the notifier itself
 fails, Lambda sends the bare alarm to the same topic (its failure destination), whose description still names the runbook.
@@ -19,6 +19,10 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 FRESH_S = 45
 SUBJECT_LIMIT = 100
@@ -134,7 +138,7 @@ def publish(page: Page, settings: dict[str, Any]) -> None:
 
 
 def seen(settings: dict[str, Any], alarm: dict[str, Any]) -> list[dict[str, str]]:
-    """Each cell of the matrix in this Region's CloudWatch when the alarm changed; empty where it cannot be read: that never stops a page."""
+    """Each cell of the matrix in this Region's CloudWatch when the alarm changed; empty where it cannot be read, which stops no page."""
     cells = [(vantage, target) for vantage in settings["vantages"] for target in settings["targets"]][:QUERY_LIMIT]
     queries = [
         {
@@ -160,7 +164,7 @@ def seen(settings: dict[str, Any], alarm: dict[str, Any]) -> list[dict[str, str]
         answer = client("cloudwatch").get_metric_data(
             MetricDataQueries=queries, StartTime=end - timedelta(seconds=FRESH_S), EndTime=end, ScanBy="TimestampDescending"
         )
-    except (KeyError, ValueError, *_aws_errors()) as error:
+    except (KeyError, ValueError, BotoCoreError, ClientError) as error:
         print(
             json.dumps({"level": "warning", "message": "the matrix could not be read; the page goes out without it", "error": str(error)})
         )
@@ -207,15 +211,6 @@ def config() -> dict[str, Any]:
 @cache
 def client(service: str) -> Any:
     """A client of this Region's ``service``, quick to give up: a page must not wait for a picture."""
-    import boto3
-    from botocore.config import Config
-
     endpoint = config().get("endpoints", {}).get(service)
     short = Config(connect_timeout=2, read_timeout=5, retries={"max_attempts": 2, "mode": "standard"})
     return boto3.client(service, region_name=config()["region"], endpoint_url=endpoint, config=short)
-
-
-def _aws_errors() -> tuple[type[Exception], ...]:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    return BotoCoreError, ClientError
