@@ -6,6 +6,14 @@ the shape of botocore's model) and returns the response's dict (or None for an e
     class Sns:
         def publish(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]: ...
 
+In ``params`` timestamps are epoch seconds (float) and blobs are bytes; required members, lengths, ranges, enumerations and anchored patterns
+of botocore's model have been checked. In results a timestamp may be epoch seconds, a datetime or ISO 8601 text; members that are None are left out.
+A class named ``Service`` in ``lab.aws.services.<name>`` (`lab.aws.registry`), constructed with the World, serves; a ``close`` method, where it has
+one, is called at the end. An operation it has no method for goes to moto where moto is right (`lab.aws.moto_bridge.RIGHT`), and is refused otherwise.
+
+Beyond operations, ``raw_paths`` (a dict from ``"POST /v1/traces"`` to a function of Context and `lab.aws.protocol.Request` that returns a
+`Response`) serves other signed requests, and ``public_paths`` in the same shape unsigned ones.
+
 It raises `AwsError` for everything AWS would refuse. Protocols (query, JSON, CBOR, REST) are the gateway's business. A service that keeps
 state per Region keys it by ``ctx.region``. Background work is registered with `World.every`, which stops for a Region that is down.
 """
@@ -16,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lab.clock import LabClock
 
@@ -70,3 +78,15 @@ class World(Protocol):
 
     def is_down(self, region: str) -> bool:
         """Whether a fault has taken the Region's AWS away."""
+
+    def vend(
+        self,
+        region: str,
+        namespace: str,
+        metric: str,
+        dimensions: Mapping[str, str],
+        value: float,
+        unit: str = "None",
+        timestamp: float | None = None,
+    ) -> None:
+        """Publish a metric as an AWS service does; ``AWS/`` namespaces are closed to PutMetricData. ``timestamp`` is lab time, now by default."""
