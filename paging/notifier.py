@@ -3,8 +3,8 @@
 Imports only the standard library and boto3. Its bundle holds ``config.json`` beside it::
 
     {"workload", "region", "topic": ARN of the topic that people subscribe to, "dashboard", "console_url" or null,
-     "endpoints": {service: url}, "vantages": [...], "targets": [...], "incidents": {alarm name: {"diagnosis", "severity", "subject", "summary",
-     "description", "dedup_key", "runbook": {"document", "parameters", "region"} or null}}}
+     "endpoints": {service: url}, "vantages": [...], "targets": [...], "incidents": {alarm name: {"diagnosis", "severity", "subject",
+     "summary", "description", "dedup_key", "runbook": {"document", "parameters", "region"} or null}}}
 
 The page is published to that topic: as JSON for machines (https, lambda, sqs), as text for people (email, sms). Where the notifier itself
 fails, Lambda sends the bare alarm to the same topic (its failure destination), whose description still names the runbook.

@@ -1,0 +1,61 @@
+"""Least privilege, role by role: who may do what, to which resource, under which condition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stacks.names import Names
+from topology import Topology
+from topology.signals import LEDGER, PROBE
+
+Statement = dict[str, Any]
+
+
+def document(statements: list[Statement]) -> dict[str, Any]:
+    """A policy document."""
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def assumed_by(service: str) -> dict[str, Any]:
+    """A trust policy for an AWS service."""
+    return document([{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}])
+
+
+def allow(sid: str, actions: list[str], resources: list[str], condition: dict[str, Any] | None = None) -> Statement:
+    """One Allow statement."""
+    statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def canary(topology: Topology, names: Names, kind: str) -> list[Statement]:
+    """A canary: its artifacts, its log group, metrics in the namespaces that are its own, traces, and the routing states it reads."""
+    bucket = f"arn:aws:s3:::{names.bucket}"
+    groups = f"arn:aws:logs:{names.region}:{names.account}:log-group:/aws/lambda/cwsyn-{names.workload}-{kind}-*"
+    namespaces = ["CloudWatchSynthetics", LEDGER if kind == "ledger" else PROBE]
+    statements = [
+        allow("Artifacts", ["s3:PutObject"], [f"{bucket}/runs/{kind}/*"]),
+        allow("ArtifactBucket", ["s3:GetBucketLocation"], [bucket]),
+        allow("Logs", ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], [groups, f"{groups}:*"]),
+        allow("Metrics", ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": namespaces}}),
+        allow("Traces", ["xray:PutTraceSegments"], ["*"]),
+    ]
+    if kind == "ledger":
+        statements.append(allow("Ledger", ["s3:GetObject", "s3:PutObject"], [f"{bucket}/ledger/*"]))
+        statements.append(allow("LedgerList", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": ["ledger/*"]}}))
+    if kind == "probe" and topology.routing:
+        read = ["route53-recovery-cluster:GetRoutingControlState"]
+        statements.append(allow("Routing", read, sorted(topology.routing.controls.values())))
+    if topology.network(names.region):
+        interfaces = ["ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"]
+        statements.append(allow("Network", interfaces, ["*"]))
+    return statements
+
+
+def notifier(names: Names) -> list[Statement]:
+    """The notifier: publish to one topic, read metrics, write its own log."""
+    group = f"arn:aws:logs:{names.region}:{names.account}:log-group:/aws/lambda/{names.notifier}"
+    return [
+        allow("Page", ["sns:Publish"], [names.topic_arn("pages")]),
+        allow("Matrix", ["cloudwatch:GetMetricData"], ["*"]),
+        allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{group}:*"]),
+    ]
