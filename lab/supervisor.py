@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from lab.clock import CLOCK_VARIABLE
 from lab.plan import DIRECTORY_VARIABLE
+from lab.process import ProcessSpec
 from lab.state import ID_VARIABLE, sweep
 from lab.warden import remove_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from lab.plan import LabPlan
-    from lab.process import ProcessSpec
     from lab.state import StateDirectory
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -124,6 +124,17 @@ class Supervisor:
                     if needed not in self._processes:
                         raise ValueError(f"{name} starts after {needed}, which is not a process of the lab: {', '.join(self._processes)}")
         self._run(names)
+
+    def run(self, name: str, argv: tuple[str, ...], environment: Mapping[str, str], within_s: float) -> None:
+        """Run a program to its end, once. Raises `StartError` where it fails or takes too long."""
+        process = _Process(ProcessSpec(name, argv, environment=environment, directory=ROOT))
+        self._spawn(process)
+        if not self._await_exit([process], within_s):
+            self._signal(process, signal.SIGKILL)
+            raise StartError(f"{name} did not end within {within_s:g} s.\n{self._log_end(name)}")
+        self._check_alive()
+        if process.exit_code != 0:
+            raise StartError(f"{name} failed with exit code {process.exit_code}.\n{self._log_end(name)}")
 
     def status(self) -> list[ProcessStatus]:
         """All processes, in the order in which they were given."""

@@ -48,6 +48,7 @@ class Warden:
         self._control = control
         self._directory = directory
         self._spawned: set[int] = set()
+        self._dead: set[int] = set()
         self._buffer = b""
 
     def run(self) -> None:
@@ -136,15 +137,18 @@ class Warden:
                 return False
             if pid == 0:
                 return True
+            self._dead.add(pid)
             if pid in self._spawned:
                 self._send({"exit": pid, "code": os.waitstatus_to_exitcode(status)})
 
     def _clean_up(self) -> None:
         deadline = time.monotonic() + END_WITHIN_S
         while self._reap() and time.monotonic() < deadline:
-            _signal_all(descendants(os.getpid()), signal.SIGKILL)
+            doomed = descendants(os.getpid())
+            self._dead |= set(doomed)
+            _signal_all(doomed, signal.SIGKILL)
             time.sleep(0.005)
-        remove_shared_memory(self._spawned)
+        remove_shared_memory(self._dead)
         remove_directory(self._directory)
 
 

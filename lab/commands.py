@@ -1,0 +1,159 @@
+"""The ``lab`` commands. Thin: each reads its options, makes one call, prints what came back.
+
+Exit codes: 0 success; 1 no lab runs, one runs already, or the lab refused; 2 unusable input.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lab.control import NoLab, Refused, ask
+from lab.plan import DEFAULT_REGIONS, state_directory
+
+app = typer.Typer(no_args_is_help=True, help="A two-Region store with faults to inject, on this machine.")
+fault = typer.Typer(no_args_is_help=True, help="Break the running lab, and mend it.")
+app.add_typer(fault, name="fault")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For a machine to read.")]
+HEAL_WITHIN_S = 300.0
+
+
+@app.command()
+def up(
+    speed: Annotated[float, typer.Option(help="Lab seconds per wall second.", min=0.1, max=60)] = 1.0,
+    region: Annotated[list[str] | None, typer.Option("--region", help="The Regions, two or more (repeat).")] = None,
+    with_: Annotated[
+        str | None, typer.Option("--with", help="'rabbitmq': the RabbitMQ that is installed, not the built-in broker.")
+    ] = None,
+    deploy: Annotated[bool, typer.Option(help="Deploy canaries, alarms and dashboards too.")] = True,
+) -> None:
+    """Bring the store, the local AWS, canaries, alarms and the console up, and print pages as they are sent."""
+    from lab.up import up as run
+
+    regions = region or list(DEFAULT_REGIONS)
+    if len(regions) < 2 or len(set(regions)) < len(regions):
+        raise typer.BadParameter("name two or more different Regions, or none", param_hint="--region")
+    raise typer.Exit(run(speed, regions, with_, deploy))
+
+
+@app.command()
+def down() -> None:
+    """End the running lab and wait until nothing is left of it."""
+    directory = state_directory()
+    _ask("down")
+    deadline = time.monotonic() + 30
+    while directory.exists():
+        if time.monotonic() > deadline:
+            _fail(f"the lab was told to end, but {directory} is still there")
+        time.sleep(0.05)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Say what runs, where, and which pages are open."""
+    answer = _ask("status")
+    if as_json:
+        typer.echo(json.dumps(answer, indent=1))
+        return
+    details = _ask("details")
+    console = Console(highlight=False)
+    console.print(f"lab time {_clock(answer['now'])}, speed {answer['speed']:g}, console [bold]{answer['console']}[/bold]")
+    table = Table("Region", "store", "AWS", "not running", box=None, padding=(0, 2), header_style="dim")
+    for name in answer["regions"]:
+        idle = [each["name"] for each in details["processes"] if each["region"] == name and each["state"] != "ready"]
+        table.add_row(name, answer["stores"][name]["url"], answer["endpoints"][name], ", ".join(idle) or "-")
+    console.print(table)
+    for each in details["faults"]:
+        for active in each["active"]:
+            where = f" in {active['region']}" if active["region"] else ""
+            console.print(f"[magenta]⚡ {each['name']}{where}[/magenta] since {_clock(active['since'])}  [dim]{each['sentence']}[/dim]")
+    for page in answer["pages"]:
+        colour = "red" if page["state"] == "open" else "green"
+        console.print(f"[{colour}]page #{page['number']} {page['state']}[/{colour}] since {_clock(page['opened'])}  {page['summary']}")
+
+
+@fault.command("list")
+def fault_list(as_json: AsJson = False) -> None:
+    """Explain each fault in a sentence."""
+    from lab.faults import CATALOGUE
+
+    if as_json:
+        fields = ("name", "family", "sentence", "shows")
+        typer.echo(json.dumps([{key: getattr(each, key) for key in fields} | {"where": each.where.value} for each in CATALOGUE], indent=1))
+        return
+    table = Table("fault", "where", "what breaks", box=None, padding=(0, 2), header_style="dim")
+    family = ""
+    for each in CATALOGUE:
+        if family and each.family != family:
+            table.add_row()
+        family = each.family
+        table.add_row(f"[bold]{each.name}[/bold]", "one Region" if each.where.value == "region" else "the lab", each.sentence)
+    Console(highlight=False).print(table)
+
+
+@fault.command("inject")
+def fault_inject(
+    name: Annotated[str, typer.Argument(help="See 'lab fault list'.")],
+    region: Annotated[str | None, typer.Option(help="Where to strike; the first Region by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Break something, now."""
+    active = _ask("inject", name=name, region=region, timeout_s=HEAL_WITHIN_S)
+    _report([active], "injected", as_json)
+
+
+@fault.command("heal")
+def fault_heal(
+    name: Annotated[str | None, typer.Argument(help="Which fault; all that are in force by default.")] = None,
+    region: Annotated[str | None, typer.Option(help="Only in this Region.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mend what was broken, and wait until it is whole."""
+    healed = _ask("heal", name=name, region=region, timeout_s=HEAL_WITHIN_S)
+    _report(healed, "healed", as_json)
+
+
+@app.command()
+def drill(
+    out: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("out/drill"),
+    speed: Annotated[float, typer.Option(help="Lab seconds per wall second.", min=0.1, max=60)] = 10.0,
+) -> None:
+    """Run a failover drill to its end: break a Region, be paged, drain, heal, enable; exit 0 only if all of it was observed."""
+    from lab.drill import drill as run
+
+    raise typer.Exit(run(out, speed))
+
+
+def _report(actives: list[dict[str, Any]], what: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(actives, indent=1))
+        return
+    for active in actives:
+        where = f" in {active['region']}" if active["region"] else ""
+        typer.echo(f"{active['name']}{where} {what}")
+    if not actives:
+        typer.echo("no fault is in force")
+
+
+def _ask(do: str, timeout_s: float = 30.0, **request: Any) -> Any:
+    try:
+        return ask(state_directory(), do, timeout_s, **request)
+    except (NoLab, Refused, TimeoutError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+def _clock(lab_time: float) -> str:
+    return datetime.fromtimestamp(lab_time, UTC).strftime("%H:%M:%S")

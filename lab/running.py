@@ -1,0 +1,200 @@
+"""One running lab: its plan, processes, receiver, faults and control socket, from claiming the state directory to leaving nothing behind.
+
+`RunningLab` is what ``lab up`` and ``lab drill`` bring up. It prints nothing; it reports through the callbacks of `Reports`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.control import ControlServer, Refused
+from lab.environment import shell_environment
+from lab.faults import CATALOGUE, Active, Board, Ground
+from lab.oncall import Desk, Event, Receiver
+from lab.plan import STORE_NAME, LabPlan
+from lab.process import ProcessSpec
+from lab.state import StateDirectory
+from lab.supervisor import ROOT, ProcessStatus, StartError, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+DEPLOY_WITHIN_S = 300.0
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Whom a lab tells what happens: a process changed, a page came or went, a fault was injected or healed."""
+
+    process: Callable[[ProcessStatus], None] = _nothing
+    page: Callable[[Event], None] = _nothing
+    fault: Callable[[str, Active], None] = _nothing
+
+
+class RunningLab:
+    """Brings a lab up (`start_store`, then `deploy`) and down (`close`)."""
+
+    def __init__(self, directory: Path, regions: Iterable[str], speed: float, reports: Reports, broker: str = "built-in") -> None:
+        state = StateDirectory.claim(directory)
+        with contextlib.ExitStack() as undo:
+            undo.callback(state.remove)
+            self.plan = LabPlan.make(directory, regions, speed)
+            self.owner = state.own(self.console_url)
+            self.plan.save()
+            self.broker = broker
+            self.desk = Desk(reports.page)
+            self.receiver = Receiver(self.plan.oncall_port, self.plan.clock, self.desk)
+            undo.callback(self.receiver.close)
+            self.supervisor = Supervisor(self.plan, state, reports.process)
+            undo.pop_all()
+        self.board = Board(Ground(self.plan, self.supervisor), CATALOGUE, reports.fault)
+        self.end_requested = threading.Event()
+        self.deployed = False
+        self.trouble: list[str] = ["not deployed yet"]
+        self._control = ControlServer(
+            directory,
+            {
+                "status": lambda _: self.status(),
+                "details": lambda _: self.details(),
+                "inject": lambda request: self.board.inject(request["name"], request.get("region")).as_json(),
+                "heal": lambda request: [each.as_json() for each in self.board.heal(request.get("name"), request.get("region"))],
+                "down": lambda _: self.end_requested.set(),
+            },
+        )
+
+    @property
+    def console_url(self) -> str:
+        """The web page."""
+        return f"http://127.0.0.1:{self.plan.console_port}/"
+
+    def start_store(self) -> None:
+        """Start every process of the lab and wait until the store serves. Raises `StartError` or `LabEnded`."""
+        from lab import data, store
+        from lab.topology import write
+
+        topology = write(self.plan)
+        (self.plan.path / "env").write_text(shell_environment(self.plan, topology))
+        self.supervisor.start([self._aws(), *data.processes(self.plan), *store.processes(self.plan), self._console()])
+
+    def deploy(self) -> None:
+        """Deploy the monitoring with the command line that deploys it on AWS. Raises `StartError` with the end of its output."""
+        region = next(iter(self.plan.regions))
+        environment = self.plan.aws_environment("admin", region)
+        del environment["AWS_ENDPOINT_URL"]  # the topology's endpoints lead to each Region
+        arguments = ("apply", "--topology", str(self.plan.path / "topology.yaml"), "--yes")
+        self.supervisor.run("deploy", (sys.executable, str(ROOT / "deploy.py"), *arguments), environment, within_s=DEPLOY_WITHIN_S)
+        self.deployed = True
+
+    def status(self) -> dict[str, Any]:
+        """What ``lab status --json`` prints."""
+        plan = self.plan
+        admin = plan.credentials["admin"]
+        return {
+            "now": plan.clock.now(),
+            "speed": plan.clock.speed,
+            "regions": list(plan.regions),
+            "endpoints": {name: region.aws_endpoint for name, region in plan.regions.items()},
+            "credentials": {"aws_access_key_id": admin.access_key, "aws_secret_access_key": admin.secret_key},
+            "dns": {
+                "host": "127.0.0.1",
+                "port": plan.dns_port,
+                "name": STORE_NAME,
+                "resolvers": {name: {"host": "127.0.0.1", "port": region.resolver_port} for name, region in plan.regions.items()},
+            },
+            "console": self.console_url,
+            "stores": {
+                name: {
+                    "url": f"https://{region.alb_name}:{plan.alb_port}/",
+                    "address": region.ip,
+                    "port": plan.alb_port,
+                    "ca_file": str(plan.ca_file),
+                    "services": region.service_ports,
+                    "postgres": region.postgres_ports,
+                    "redis": region.redis_port,
+                    "amqp": region.amqp_port,
+                }
+                for name, region in plan.regions.items()
+            },
+            "pages": [incident.as_json() for incident in self.desk.incidents()],
+        }
+
+    def details(self) -> dict[str, Any]:
+        """What the console shows beyond AWS: processes, faults and pages."""
+        active = self.board.active()
+        return {
+            "now": self.plan.clock.now(),
+            "speed": self.plan.clock.speed,
+            "since": self.plan.clock.at(self.owner.since),
+            "deployed": self.deployed,
+            "trouble": self.trouble,
+            "processes": [dataclasses.asdict(status) for status in self.supervisor.status()],
+            "faults": [
+                {
+                    "name": fault.name,
+                    "family": fault.family,
+                    "sentence": fault.sentence,
+                    "shows": fault.shows,
+                    "where": fault.where.value,
+                    "active": [{"region": each.region or None, "since": each.since} for each in active if each.fault is fault],
+                }
+                for fault in CATALOGUE
+            ],
+            "pages": [incident.as_json() for incident in self.desk.incidents()],
+        }
+
+    def close(self) -> None:
+        """End everything; nothing of the lab is left when this returns."""
+        with contextlib.suppress(OSError):
+            self._control.close()
+        self.receiver.close()
+        self.supervisor.close()
+
+    def _aws(self) -> ProcessSpec:
+        return ProcessSpec(
+            name="aws",
+            argv=(sys.executable, "-m", "lab.aws", "--plan", str(self.plan.path / "plan.json")),
+            directory=ROOT,
+            ready=lambda: _answers(self.plan.control_port, "/health"),
+        )
+
+    def _console(self) -> ProcessSpec:
+        return ProcessSpec(
+            name="console",
+            argv=(sys.executable, "-m", "lab.console", str(self.plan.path)),
+            directory=ROOT,
+            ready=lambda: _answers(self.plan.console_port, "/health"),
+            restart=True,
+        )
+
+
+def _answers(port: int, path: str) -> bool:
+    from lab import admin
+
+    admin.call(port, "GET", path, timeout_s=1.0)
+    return True
+
+
+def installed_broker(name: str | None) -> str:
+    """Which message broker to use. Raises `Refused` where ``rabbitmq`` was asked for and is not installed."""
+    if name is None:
+        return "built-in"
+    if name != "rabbitmq":
+        raise Refused(f"--with {name}: only 'rabbitmq' can be asked for")
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/lib/rabbitmq/bin", "/usr/sbin"]
+    if not any((Path(folder) / "rabbitmq-server").exists() for folder in folders if folder):
+        raise Refused("--with rabbitmq: RabbitMQ is not installed. On Debian: apt-get install rabbitmq-server; or leave --with out.")
+    return "rabbitmq"
+
+
+__all__ = ["Reports", "RunningLab", "StartError", "installed_broker"]

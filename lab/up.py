@@ -1,0 +1,189 @@
+"""``lab up``: brings a lab up in the foreground, says what happens, prints every page as it is sent, and takes it down again.
+
+The work is done in a thread; the main thread waits for the end, whichever comes first: Ctrl-C, SIGTERM or SIGHUP, ``lab down`` from
+another terminal, or a failure. On a terminal the start shows what is being waited for; elsewhere it prints plain lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from lab.control import Refused
+from lab.oncall.terminal import render
+from lab.plan import DEFAULT_REGIONS, STORE_NAME, state_directory
+from lab.running import Reports, RunningLab, StartError, installed_broker
+from lab.state import LabIsRunning
+from lab.supervisor import READY, LabEnded, ProcessStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.status import Status
+
+    from lab.faults import Active
+    from lab.oncall import Event
+
+GREEN_WITHIN_LAB_S = 420.0
+LOOK_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Teller:
+    """Says what a lab does. All output of ``lab up`` goes through here, so that threads do not talk at the same time."""
+
+    console: Console
+    _states: dict[str, str] = field(default_factory=dict)
+    _line: Status | None = None
+
+    def reports(self) -> Reports:
+        """The lab's callbacks."""
+        return Reports(self._process, self._page, self._fault)
+
+    @contextlib.contextmanager
+    def step(self, doing: str, done: str) -> Iterator[None]:
+        """Show ``doing`` while it lasts, then ``done`` and how long it took (wall seconds)."""
+        began = time.monotonic()
+        if self.console.is_terminal:
+            with self.console.status(doing) as self._line:
+                yield
+            self._line = None
+        else:
+            self.console.print(f"… {doing}", markup=False)
+            yield
+        self.console.print(f"[green]✔[/green] {done}  [dim]{time.monotonic() - began:.1f} s[/dim]")
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text)
+
+    def _process(self, status: ProcessStatus) -> None:
+        self._states[status.name] = status.state
+        waiting = [name for name, state in self._states.items() if state != READY]
+        if self._line and waiting:
+            shown = ", ".join(waiting[:3]) + (" …" if len(waiting) > 3 else "")
+            self._line.update(f"starting: {len(self._states) - len(waiting)} ready, waiting for {shown}")
+
+    def _page(self, event: Event) -> None:
+        if (rendered := render(event)) is not None:
+            self.console.print()
+            self.console.print(rendered)
+
+    def _fault(self, what: str, active: Active) -> None:
+        where = f" in {active.region}" if active.region else ""
+        colour = "magenta" if what == "injected" else "green"
+        self.console.print(f"[{colour}]⚡ {active.fault.name}{where} {what}[/{colour}]  [dim]{active.fault.sentence}[/dim]")
+
+
+def up(
+    speed: float = 1.0,
+    regions: Sequence[str] = DEFAULT_REGIONS,
+    broker: str | None = None,
+    deploy: bool = True,
+    console: Console | None = None,
+    then: Callable[[RunningLab, Teller], None] | None = None,
+) -> int:
+    """Run a lab until it is ended; returns the exit code. ``then`` is called, in the lab's thread, when it is up."""
+    teller = Teller(console or Console(highlight=False))
+    try:
+        installed = installed_broker(broker)
+    except Refused as refusal:
+        teller.console.print(str(refusal), style="red", markup=False)
+        return 2
+    try:
+        lab = RunningLab(state_directory(), regions, speed, teller.reports(), installed)
+    except (LabIsRunning, OSError) as error:
+        teller.console.print(str(error), style="red", markup=False)
+        return 1
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: lab.end_requested.set())
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            bring_up(lab, teller, deploy)
+            if then:
+                then(lab, teller)
+        except LabEnded:
+            pass
+        except (StartError, OSError) as error:
+            failures.append(error)
+            lab.end_requested.set()
+
+    threading.Thread(target=work, name="bring up", daemon=True).start()
+    try:
+        while not lab.end_requested.wait(0.2):
+            if lab.supervisor.ended.is_set():
+                failures.append(LabEnded("the lab's warden was killed"))
+                break
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        began = time.monotonic()
+        lab.close()
+    for failure in failures:
+        teller.console.print(str(failure), style="red", markup=False)
+    teller.say(f"[dim]the lab is down, nothing is left of it  {time.monotonic() - began:.1f} s[/dim]")
+    return 1 if failures else 0
+
+
+def bring_up(lab: RunningLab, teller: Teller, deploy: bool) -> None:
+    """Store, monitoring, and the way to all-green. Raises `StartError`, `LabEnded`, OSError."""
+    with teller.step("starting the store and its AWS", f"store in {', '.join(lab.plan.regions)} and its AWS are up"):
+        lab.start_store()
+    teller.console.print(introduction(lab))
+    if deploy:
+        with teller.step("deploying the monitoring", "monitoring deployed"):
+            lab.deploy()
+        with teller.step("waiting for the first verdicts", "all green"):
+            await_green(lab)
+
+
+def await_green(lab: RunningLab, within_lab_s: float = GREEN_WITHIN_LAB_S) -> float:
+    """Wait until nothing is wrong anywhere, as read from AWS; returns lab seconds it took. Raises `StartError` with what is wrong."""
+    from lab.sight import Sight
+    from lab.topology import lab_topology
+
+    sight = Sight(lab.plan, lab_topology(lab.plan))
+    began = lab.plan.clock.now()
+    while True:
+        lab.trouble = sight.look().troubles()
+        lab.trouble += [f"page #{page.number} is open" for page in lab.desk.incidents() if page.state == "open"]
+        waited = lab.plan.clock.now() - began
+        if not lab.trouble:
+            return waited
+        if lab.end_requested.is_set() or lab.supervisor.ended.is_set():
+            raise LabEnded("the lab is ending")
+        if waited > within_lab_s:
+            raise StartError(f"not all is well after {within_lab_s:g} lab seconds:\n" + "\n".join(f"  {each}" for each in lab.trouble[:20]))
+        time.sleep(min(LOOK_EVERY_S, 10 / lab.plan.clock.speed))
+
+
+def introduction(lab: RunningLab) -> Panel:
+    """Where everything is, and how to break it."""
+    plan = lab.plan
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("console", f"[bold]{lab.console_url}[/bold]")
+    for name, region in plan.regions.items():
+        grid.add_row(name, f"store https://{region.ip}:{plan.alb_port}/home   AWS {region.aws_endpoint}")
+    grid.add_row("DNS", f"{STORE_NAME} at 127.0.0.1 port {plan.dns_port}")
+    grid.add_row(
+        "AWS command line", f". {plan.directory}/env   then, say:  aws cloudwatch describe-alarms --region {next(iter(plan.regions))}"
+    )
+    grid.add_row(
+        "break something", f"lab fault inject region-down --region {next(iter(plan.regions))}   [dim](lab fault list shows all)[/dim]"
+    )
+    grid.add_row("mend it", "lab fault heal")
+    grid.add_row("stop", "Ctrl-C, or lab down")
+    speed = f" at {plan.clock.speed:g} times the wall's speed" if plan.clock.speed != 1 else ""
+    return Panel(grid, title=f"[bold]Crosswatch lab[/bold]{speed}", border_style="blue", padding=(1, 2))
