@@ -89,6 +89,7 @@ class LabPlan:
     account: str
     alb_port: int
     dns_port: int
+    dns_admin_port: int
     console_port: int
     control_port: int
     oncall_port: int
@@ -105,7 +106,7 @@ class LabPlan:
         ips = [f"127.0.{10 + index}.1" for index in range(len(names))]
         per_region = 1 + 1 + len(SERVICES) + len(DATABASES) + 1 + 2
         per_region += 1 + 1 + (len(SERVICES) - 1) + 1 + 1 + 1 + len(DATABASES) * (len(names) - 1) + len(DATABASES)
-        ports = iter(_free_ports(5 + len(ARC_REGIONS) + per_region * len(names)))
+        ports = iter(_free_ports(6 + len(ARC_REGIONS) + per_region * len(names)))
         plans = {
             name: RegionPlan(
                 name=name,
@@ -135,6 +136,7 @@ class LabPlan:
             account=ACCOUNT,
             alb_port=_free_port_on_all(ips),
             dns_port=next(ports),
+            dns_admin_port=next(ports),
             console_port=CONSOLE_PORT if _is_free("127.0.0.1", CONSOLE_PORT) else _free_ports(1)[0],
             control_port=next(ports),
             oncall_port=next(ports),
