@@ -253,7 +253,7 @@ def _condition_holds(name: str, wanted: list[Any], present: Any) -> bool:
     base = base.removesuffix("IfExists")
     wanted = ["true" if item is True else "false" if item is False else str(item) for item in wanted]
     if base == "Null":
-        return (present is None) == (wanted[0] == "true")
+        return bool((present is None) == (wanted[0] == "true"))
     negative: bool = base in _NEGATIVE
     test = _POSITIVE.get(_NEGATIVE.get(base, base))
     if test is None:

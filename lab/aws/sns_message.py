@@ -1,8 +1,8 @@
 """An SNS message and the envelope it travels in, signed as SNS signs.
 
 Reference: https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html and, for the string that is signed,
-https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html. The key is made when the lab starts; ``Signer.certificate``
-is what ``SigningCertURL`` would give.
+https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html. The key is made when the lab starts; its certificate is
+served under ``SigningCertURL``, on the lab's endpoint instead of AWS's host.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from lab.aws.support import iso
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _SIGNED = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
@@ -78,9 +78,10 @@ def typed_attributes(message: Message) -> dict[str, dict[str, str]]:
 
 
 class Signer:
-    """Signs envelopes with a key of its own."""
+    """Signs envelopes with a key of its own. ``endpoint`` gives a Region's URL, ``path`` is where its certificate is served."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: Callable[[str], str]) -> None:
+        self._endpoint = endpoint
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])
         now = dt.datetime.now(dt.UTC)
@@ -95,7 +96,8 @@ class Signer:
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = certificate.public_bytes(serialization.Encoding.PEM).decode()
-        self._id = hashlib.md5(self.certificate.encode(), usedforsecurity=False).hexdigest()
+        identity = hashlib.md5(self.certificate.encode(), usedforsecurity=False).hexdigest()
+        self.path = f"/SimpleNotificationService-{identity}.pem"
 
     def envelope(self, message: Message, protocol: str, unsubscribe_url: str) -> dict[str, Any]:
         """The notification as JSON, for HTTP, SQS and mail."""
@@ -118,4 +120,4 @@ class Signer:
         signature = self._key.sign(("\n".join(lines) + "\n").encode(), padding.PKCS1v15(), algorithm)
         envelope["SignatureVersion"] = version
         envelope["Signature"] = base64.b64encode(signature).decode()
-        envelope["SigningCertURL"] = f"https://sns.{region}.amazonaws.com/SimpleNotificationService-{self._id}.pem"
+        envelope["SigningCertURL"] = f"{self._endpoint(region)}{self.path}"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime as dt
 import logging
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.aws.service import AwsError
+from lab.plan import DIRECTORY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,6 +21,8 @@ if TYPE_CHECKING:
     from lab.aws.service import World
 
 log = logging.getLogger(__name__)
+
+MAX_LOG_BYTES = 256 * 1024
 
 
 def stamp(epoch_s: float) -> dt.datetime:
@@ -84,21 +92,82 @@ class Vended:
 
 def vend(world: World, region: str, namespace: str, dimensions: Mapping[str, str], data: Iterable[Vended]) -> None:
     """Publish a service's own metrics (namespaces ``AWS/...``), now. A Region that is down publishes none."""
-    items = [
-        {
-            "MetricName": item.name,
-            "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
-            "Timestamp": stamp(world.clock.now()),
-            "Value": float(item.value),
-            "Unit": item.unit,
-        }
-        for item in data
-    ]
     publish = getattr(world, "vend", None)
+    if publish is not None:
+        for item in data:
+            publish(region, namespace, item.name, dimensions, float(item.value), item.unit)
+
+
+def workspace(name: str) -> Path:
+    """A fresh folder for unpacked code, in the lab's state directory where there is one; removed when this process ends."""
+    state = os.environ.get(DIRECTORY_VARIABLE)
+    parent = Path(state) / "aws" if state else None
+    if parent:
+        parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"crosswatch-{name}-", dir=parent))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def role_environment(world: World, region: str, role_arn: str, session: str) -> dict[str, str]:
+    """``AWS_*`` variables of a session of ``role_arn`` in ``region``, as Lambda gives them to what it runs. Raises `AwsError`."""
+    issued = world.call(region, "sts", "assume_role", RoleArn=role_arn, RoleSessionName=session[:64])["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": issued["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": issued["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": issued["SessionToken"],
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ENDPOINT_URL": endpoint(world, region),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def trusts(world: World, region: str, role_arn: str, service: str) -> bool:
+    """Whether the role exists and its trust policy lets ``service`` (``lambda.amazonaws.com``) assume it."""
+    from lab.aws import iam
+
     try:
-        if publish is not None:
-            publish(region, namespace, items)
-        else:
-            world.call(region, "cloudwatch", "put_metric_data", Namespace=namespace, MetricData=items)
-    except AwsError as error:
-        log.warning("%s: metrics of %s not published: %s", region, namespace, error)
+        role = world.call(region, "iam", "get_role", RoleName=role_arn.rpartition("/")[2])["Role"]
+    except AwsError:
+        return False
+    policy = iam.document(role["AssumeRolePolicyDocument"])
+    return iam.decide_resource(policy, service, "sts:AssumeRole", role_arn) is iam.Decision.ALLOWED
+
+
+class LogWriter:
+    """Writes lines to a log group as a role would, creating group and stream; silent where the role may not, as Lambda is."""
+
+    def __init__(self, world: World, region: str, group: str, principal: str) -> None:
+        self._world = world
+        self._region = region
+        self._group = group
+        self._principal = principal
+        self._made: set[str] = set()
+
+    def write(self, stream: str, lines: Iterable[tuple[float, str]]) -> None:
+        """``lines`` are pairs of lab time and text."""
+        from lab.aws import iam
+
+        events = [{"timestamp": int(time_s * 1000), "message": text[:MAX_LOG_BYTES]} for time_s, text in lines if text]
+        if not events:
+            return
+        names = {"logGroupName": self._group, "logStreamName": stream}
+        if not iam.allowed(self._world, self._principal, "logs", "put_log_events", names, self._region):
+            return
+        try:
+            if stream not in self._made:
+                self._make(stream)
+            for start in range(0, len(events), 500):
+                self._world.call(self._region, "logs", "put_log_events", logEvents=events[start : start + 500], **names)
+        except AwsError as error:
+            log.warning("%s: %s not written: %s", self._region, self._group, error)
+
+    def _make(self, stream: str) -> None:
+        for operation, names in (("create_log_group", {}), ("create_log_stream", {"logStreamName": stream})):
+            try:
+                self._world.call(self._region, "logs", operation, logGroupName=self._group, **names)
+            except AwsError as error:
+                if error.code != "ResourceAlreadyExistsException":
+                    raise
+        self._made.add(stream)

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab.aws import patterns, sns_delivery
+from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError
 from lab.aws.sns_message import Message, Signer, text_for
-from lab.aws.support import Arn, Vended, page, vend
+from lab.aws.support import Arn, Vended, endpoint, page, vend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,12 +80,17 @@ class Service:
         self._world = world
         self._topics: dict[str, Topic] = {}
         self._lock = threading.RLock()
-        self.signer = Signer()
+        self.signer = Signer(lambda region: endpoint(world, region))
+        self.public_paths = {f"GET {self.signer.path}": self._certificate}
         self.delivery = sns_delivery.Delivery(world, self.signer)
 
     def close(self) -> None:
         """Stop delivering."""
         self.delivery.close()
+
+    def _certificate(self, _ctx: Context, _request: Request) -> Response:
+        """What the SigningCertURL of every message leads to."""
+        return Response(200, {"content-type": "application/x-pem-file"}, self.signer.certificate.encode())
 
     # ---- topics
 

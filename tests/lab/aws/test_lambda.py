@@ -1,0 +1,186 @@
+"""Lambda: functions that really run, as their role, with logs, timeouts and retries."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from local_aws import EAST, LocalAws, eventually, local_aws, package
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HANDLER = """
+import json, logging, os, sys, time
+count = 0
+def handler(event, context):
+    global count
+    count += 1
+    print("got", json.dumps(event))
+    logging.warning("careful")
+    if event.get("fail"):
+        raise ValueError("no good")
+    if event.get("exit"):
+        os._exit(3)
+    if event.get("sleep"):
+        time.sleep(event["sleep"])
+    if event.get("who"):
+        import boto3
+        return boto3.client("sts").get_caller_identity()["Arn"]
+    if event.get("topics"):
+        import boto3
+        return boto3.client("sns").list_topics()["Topics"]
+    return {"count": count, "pid": os.getpid(), "region": os.environ["AWS_REGION"], "color": os.environ.get("COLOR"),
+            "left": context.get_remaining_time_in_millis(), "name": context.function_name}
+"""
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with local_aws(tmp_path_factory.mktemp("lambda"), speed=30) as running:
+        running.role("function")
+        yield running
+
+
+@pytest.fixture
+def functions(aws: LocalAws, request: pytest.FixtureRequest) -> Any:
+    return aws.client("lambda")
+
+
+def make(aws: LocalAws, name: str, code: str = HANDLER, **extra: Any) -> str:
+    """A function, made anew for each test."""
+    role = f"arn:aws:iam::{aws.plan.account}:role/function"
+    settings = {"Runtime": "python3.12", "Handler": "app.handler", "Timeout": 20, **extra}
+    made = aws.client("lambda").create_function(FunctionName=name, Role=role, Code={"ZipFile": package(app=code)}, **settings)
+    return str(made["FunctionArn"])
+
+
+def call(functions: Any, name: str, event: dict[str, Any], **extra: Any) -> tuple[Any, str | None]:
+    """The answer, and the kind of error where it is one."""
+    answer = functions.invoke(FunctionName=name, Payload=json.dumps(event), **extra)
+    return json.loads(answer["Payload"].read()), answer.get("FunctionError")
+
+
+def log_of(aws: LocalAws, name: str) -> list[str]:
+    """The lines in the function's log group; empty where there is none."""
+    try:
+        return [event["message"] for event in aws.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]]
+    except ClientError:
+        return []
+
+
+def test_it_runs_and_stays_warm(aws: LocalAws, functions: Any) -> None:
+    """Two calls share a process; the environment is the function's own."""
+    make(aws, "warm", Environment={"Variables": {"COLOR": "green"}})
+    first, error = call(functions, "warm", {})
+    second, _ = call(functions, "warm", {})
+    assert error is None
+    assert (first["count"], second["count"], first["pid"]) == (1, 2, second["pid"])
+    assert (first["region"], first["color"], first["name"]) == (EAST, "green", "warm")
+    functions.update_function_configuration(FunctionName="warm", Environment={"Variables": {"COLOR": "red"}})
+    third, _ = call(functions, "warm", {})
+    assert (third["count"], third["color"]) == (1, "red")
+    with pytest.raises(ProcessLookupError):
+        os.kill(first["pid"], 0)
+
+
+def test_errors_are_told(aws: LocalAws, functions: Any) -> None:
+    """An exception, an exit and a missing module, each in Lambda's words."""
+    make(aws, "faulty")
+    raised, error = call(functions, "faulty", {"fail": 1})
+    assert (error, raised["errorType"], raised["errorMessage"]) == ("Unhandled", "ValueError", "no good")
+    assert "raise ValueError" in raised["stackTrace"][0]
+    ended, _ = call(functions, "faulty", {"exit": 1})
+    assert ended["errorType"] == "Runtime.ExitError"
+    assert "exit status 3" in ended["errorMessage"]
+    again, error = call(functions, "faulty", {})
+    assert (again["count"], error) == (1, None)
+    make(aws, "missing", "import nowhere")
+    lost, _ = call(functions, "missing", {})
+    assert (lost["errorType"], lost["errorMessage"]) == ("Runtime.ImportModuleError", "Unable to import module 'app': No module named 'nowhere'")
+
+
+def test_a_timeout_kills(aws: LocalAws, functions: Any) -> None:
+    """A function that sleeps too long is stopped after its timeout, or 10 wall seconds, whichever is more lab time."""
+    make(aws, "slow", Timeout=1)
+    answer, error = call(functions, "slow", {"sleep": 60})
+    assert error == "Unhandled"
+    assert answer["errorMessage"].endswith("Task timed out after 1.00 seconds")
+
+
+def test_it_runs_as_its_role(aws: LocalAws, functions: Any) -> None:
+    """What a function may do is what its role may do."""
+    make(aws, "me")
+    arn, _ = call(functions, "me", {"who": 1})
+    assert arn == f"arn:aws:sts::{aws.plan.account}:assumed-role/function/me"
+
+
+def test_asynchronous_events_are_retried_and_then_reported(aws: LocalAws, functions: Any) -> None:
+    """A failing event runs three times and ends at the failure destination."""
+    make(aws, "retried")
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName="failures")["QueueUrl"]
+    destination = {"OnFailure": {"Destination": f"arn:aws:sqs:{EAST}:{aws.plan.account}:failures"}}
+    functions.put_function_event_invoke_config(FunctionName="retried", DestinationConfig=destination)
+    answer = functions.invoke(FunctionName="retried", InvocationType="Event", Payload=b'{"fail": 1}')
+    assert answer["StatusCode"] == 202
+    message = eventually(lambda: sqs.receive_message(QueueUrl=url).get("Messages"), 30)[0]
+    record = json.loads(message["Body"])
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert record["requestContext"]["approximateInvokeCount"] == 3
+    assert record["requestPayload"] == {"fail": 1}
+    assert record["responsePayload"]["errorMessage"] == "no good"
+
+
+def test_sns_needs_permission(aws: LocalAws, functions: Any) -> None:
+    """A topic reaches the function only after AddPermission; then the event is SNS's."""
+    code = "import boto3, json\ndef handler(event, context):\n    boto3.client('sqs').send_message(QueueUrl=event['Records'][0]['Sns']['Message'], MessageBody=json.dumps(event))"
+    arn = make(aws, "listener", code)
+    sns, sqs = aws.client("sns"), aws.client("sqs")
+    topic = sns.create_topic(Name="alarms")["TopicArn"]
+    url = sqs.create_queue(QueueName="heard")["QueueUrl"]
+    sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=arn)
+    sns.publish(TopicArn=topic, Message="lost")
+    functions.add_permission(
+        FunctionName="listener", StatementId="sns", Action="lambda:InvokeFunction", Principal="sns.amazonaws.com", SourceArn=topic + "x"
+    )
+    sns.publish(TopicArn=topic, Message="lost")
+    functions.add_permission(
+        FunctionName="listener", StatementId="sns2", Action="lambda:InvokeFunction", Principal="sns.amazonaws.com", SourceArn=topic
+    )
+    sns.publish(TopicArn=topic, Message=url, Subject="s")
+    (message,) = eventually(lambda: sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"))
+    record = json.loads(message["Body"])["Records"][0]
+    assert record["EventSource"] == "aws:sns"
+    assert (record["Sns"]["TopicArn"], record["Sns"]["Subject"]) == (topic, "s")
+
+
+@pytest.mark.parametrize(
+    ("extra", "text"),
+    [
+        ({"Runtime": "nodejs22.x"}, "runs Python functions"),
+        ({"Runtime": "python2.7"}, "Member must satisfy enum value set"),
+        ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "Reserved keys used in this request: AWS_REGION"),
+        ({"Environment": {"Variables": {"A": "x" * 4096}}}, "exceeded the 4KB limit"),
+        ({"Timeout": 901}, "less than or equal to 900"),
+        ({"Code": {"ZipFile": b"not a zip"}}, "Could not unzip"),
+        ({"Code": {"S3Bucket": "nowhere", "S3Key": "k"}}, "S3 Error Code: NoSuchBucket"),
+        ({"Role": "arn:aws:iam::123456789012:role/unknown"}, "cannot be assumed by Lambda"),
+        ({"VpcConfig": {"SubnetIds": ["subnet-1"]}}, "does not do VpcConfig"),
+    ],
+)
+def test_refusals(aws: LocalAws, functions: Any, extra: dict[str, Any], text: str) -> None:
+    """What Lambda refuses, and what the lab cannot do, is said."""
+    settings: dict[str, Any] = {
+        "Runtime": "python3.12",
+        "Handler": "app.handler",
+        "Code": {"ZipFile": package(app=HANDLER)},
+        "Role": f"arn:aws:iam::{aws.plan.account}:role/function",
+        **extra,
+    }
+    with pytest.raises(ClientError, match=text):
+        functions.create_function(FunctionName="refused", **settings)
