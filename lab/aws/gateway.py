@@ -113,6 +113,7 @@ class Gateway:
         service = self.world.catalogue.choose(candidates, request)
         record["service"] = service
         try:
+            region = self.world.served_from(service, region)
             if (service == CLUSTER) != cluster:
                 where = "one of the cluster's own endpoints (DescribeCluster lists them)" if service == CLUSTER else "its Region's endpoint"
                 raise AwsError("UnknownEndpoint", f"{service} is not served here: use {where}.", 400)

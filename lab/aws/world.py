@@ -86,6 +86,7 @@ class LocalWorld:
 
     def call(self, region: str, service: str, operation: str, principal: str = "role/lab", **params: Any) -> dict[str, Any]:
         """Call an operation (snake case) in-process; see `lab.aws.service.World.call`."""
+        region = self.served_from(service, region)
         if self.is_down(region):
             raise AwsError("RegionUnavailable", f"{region} is down", 503)
         model = self.catalogue.model(service)
@@ -103,6 +104,16 @@ class LocalWorld:
         if is_right(service, known.name):
             return self.moto.call(region, service, operation, params)
         raise unsupported(service, known.name)
+
+    def served_from(self, service: str, region: str) -> str:
+        """The Region that serves calls to ``service`` in ``region``: another one where the service names its ``home_region``.
+
+        Raises `AwsError` where that other Region is down.
+        """
+        home = str(getattr(self.find(service), "home_region", region))
+        if home != region and self.is_down(home):
+            raise AwsError("ServiceUnavailable", f"{service} is served from {home}, which is not available.", 503)
+        return home
 
     def obey(self, region: str, service: str, operation: str) -> None:
         """Raise what the conditions in force say about an in-process call."""
