@@ -11,6 +11,8 @@ from pathlib import Path
 
 from lab.aws.control import Control
 from lab.aws.gateway import Gateway
+from lab.aws.ingestion import Ingestion
+from lab.aws.world import LocalWorld, Options
 from lab.plan import LabPlan
 
 
@@ -18,7 +20,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; exit code 2 where the plan is unusable or a port is taken."""
     parser = argparse.ArgumentParser(prog="python -m lab.aws", description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="the lab's plan.json")
+    parser.add_argument(
+        "--ingestion-delay", default="2:10", metavar="LOW:HIGH", help="lab seconds until CloudWatch sees a datapoint (2:10)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of the ingestion delays")
     options = parser.parse_args(arguments)
+    try:
+        low, high = (float(part) for part in options.ingestion_delay.split(":"))
+    except ValueError:
+        parser.error("--ingestion-delay: write it as LOW:HIGH, lab seconds, such as 2:10")
+    if not 0 <= low <= high:
+        parser.error("--ingestion-delay: LOW must be at least 0 and at most HIGH")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         plan = LabPlan.load(options.plan.parent)
@@ -28,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    gateway = Gateway(plan)
+    gateway = Gateway(LocalWorld(plan, Options(Ingestion(low, high, options.seed))))
     control = Control(gateway)
     try:
         gateway.open()

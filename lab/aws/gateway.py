@@ -20,10 +20,10 @@ from lab.aws.moto_bridge import RIGHT, is_right
 from lab.aws.protocol import Call, Request, Response
 from lab.aws.registry import SERVICES
 from lab.aws.service import AwsError, Context
-from lab.aws.world import LocalWorld, unsupported
+from lab.aws.world import unsupported
 
 if TYPE_CHECKING:
-    from lab.plan import LabPlan
+    from lab.aws.world import LocalWorld
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ _UNSIGNED_ACTIONS = {"ConfirmSubscription": "sns", "Unsubscribe": "sns"}
 class Gateway:
     """All endpoints of one lab's AWS. ``open`` serves, ``close`` ends it."""
 
-    def __init__(self, plan: LabPlan, world: LocalWorld | None = None) -> None:
-        self.plan = plan
-        self.world = world or LocalWorld(plan)
+    def __init__(self, world: LocalWorld) -> None:
+        self.world = world
+        self.plan = plan = world.plan
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT_CALLS)
         self._servers: list[tuple[str, HttpServer]] = [
             (name, HttpServer("127.0.0.1", region.aws_port, lambda request, name=name: self.answer(name, request), f"aws-{name}"))  # type: ignore[misc]

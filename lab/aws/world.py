@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import secrets
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -13,6 +13,7 @@ from botocore.config import Config
 
 from lab.aws import registry
 from lab.aws.conditions import THROTTLING, Conditions
+from lab.aws.ingestion import Ingestion
 from lab.aws.moto_bridge import Moto, is_right
 from lab.aws.protocol import Catalogue
 from lab.aws.protocol.routing import checked
@@ -28,11 +29,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be chosen about the local AWS."""
+
+    ingestion: Ingestion = Ingestion()
+
+
 class LocalWorld:
     """The `World` of one gateway. ``start`` loads every service that exists; ``stop`` ends the schedules."""
 
-    def __init__(self, plan: LabPlan, conditions: Conditions | None = None) -> None:
+    def __init__(self, plan: LabPlan, options: Options | None = None, conditions: Conditions | None = None) -> None:
         self.plan = plan
+        self.options = options or Options()
         self.clock: LabClock = plan.clock
         self.account = plan.account
         self.regions = tuple(plan.regions)
@@ -186,11 +195,6 @@ class LocalWorld:
 def unsupported(service: str, operation: str) -> AwsError:
     """The answer to what neither we nor moto do as AWS does."""
     return AwsError("UnsupportedOperation", f"The local AWS does not implement {service}:{operation}.", 501)
-
-
-def with_operation(ctx: Context, operation: str) -> Context:
-    """``ctx`` for another operation."""
-    return dataclasses.replace(ctx, operation=operation)
 
 
 def served(world: LocalWorld) -> Iterable[str]:
