@@ -24,9 +24,19 @@ LIMIT_BYTES: Final = 2_000_000
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 PACKAGE: Final = Path(__file__).parent
 
-OURS: Final[dict[Kind, tuple[str, ...]]] = {"probe": ("shared", "probe"), "journey": ("shared", "journey"), "ledger": ("shared", "probe", "ledger")}
+OURS: Final[dict[Kind, tuple[str, ...]]] = {
+    "probe": ("shared", "probe"),
+    "journey": ("shared", "journey"),
+    "ledger": ("shared", "probe", "ledger"),
+}
 VENDORED: Final[dict[Kind, tuple[str, ...]]] = {"probe": ("dnspython",), "journey": (), "ledger": ("dnspython",)}
 PINNED: Final = {"dnspython": "2.9.2"}  # as in pyproject.toml; another version would be another bundle
+ENTRY: Final = '''"""The canary's entry point."""
+
+from canaries.{kind}.main import handler
+
+__all__ = ["handler"]
+'''
 IMPORTED_AS: Final = {"dnspython": "dns"}
 
 
@@ -54,7 +64,7 @@ class Bundle:
 def build(kind: Kind, config: Mapping[str, Any]) -> Bundle:
     """Build the bundle of a canary with its configuration. Raises BundleError when a vendored package is absent or of another version."""
     files = {
-        f"python/{kind}.py": f'"""The canary\'s entry point."""\n\nfrom canaries.{kind}.main import handler\n\n__all__ = ["handler"]\n'.encode(),
+        f"python/{kind}.py": ENTRY.format(kind=kind).encode(),
         "python/config.json": json.dumps(config, indent=1, sort_keys=True).encode() + b"\n",
         "python/canaries/__init__.py": (PACKAGE / "__init__.py").read_bytes(),
     }

@@ -60,7 +60,14 @@ def verdict(look_failures: list[Look], run: TraceId) -> str:
 
 def _row(look: Look, region: str | None) -> dict[str, Any]:
     last = look.last
-    row: dict[str, Any] = {"target": look.target, "page": look.page, "ok": last.ok, "ms": last.phases.as_dict(), "ip": last.ip, "region": region}
+    row: dict[str, Any] = {
+        "target": look.target,
+        "page": look.page,
+        "ok": last.ok,
+        "ms": last.phases.as_dict(),
+        "ip": last.ip,
+        "region": region,
+    }
     if last.status is not None:
         row["status"] = last.status
     if look.first.failure is not None:

@@ -34,7 +34,7 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """All that was seen in one round. ``slot`` is its place on the grid, epoch seconds; ``routing`` has only the controls that could be read."""
+    """All that was seen in one round. ``slot`` is its place on the grid, epoch seconds; ``routing`` has the controls that could be read."""
 
     slot: float
     looks: tuple[Look, ...]

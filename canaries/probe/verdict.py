@@ -82,6 +82,4 @@ def pages_failed(rounds: Sequence[Sequence[Look]]) -> dict[tuple[str, str], list
     seen: dict[tuple[str, str], list[Look]] = {}
     for look in (look for each in rounds for look in each):
         seen.setdefault((look.target, look.page), []).append(look)
-    return {
-        key: failed if 2 * len(failed := [look for look in looks if look.failed]) >= len(looks) else [] for key, looks in seen.items()
-    }
+    return {key: failed if 2 * len(failed := [look for look in looks if look.failed]) >= len(looks) else [] for key, looks in seen.items()}

@@ -3,4 +3,15 @@
 from canaries.runtime.api import Artifact, CanaryRefusedError, LogLine, ReasonCode, RunRequest, RunResult, RunState, Step, TestResult
 from canaries.runtime.sandbox import Sandbox
 
-__all__ = ["Artifact", "CanaryRefusedError", "LogLine", "ReasonCode", "RunRequest", "RunResult", "RunState", "Sandbox", "Step", "TestResult"]
+__all__ = [
+    "Artifact",
+    "CanaryRefusedError",
+    "LogLine",
+    "ReasonCode",
+    "RunRequest",
+    "RunResult",
+    "RunState",
+    "Sandbox",
+    "Step",
+    "TestResult",
+]

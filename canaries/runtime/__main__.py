@@ -1,8 +1,8 @@
 """``python -m canaries.runtime BUNDLE --handler file.function``: run a canary here, with no AWS at all or against any endpoint.
 
-Without ``--aws`` nothing is published and no credentials are passed; artifacts go to a folder. With it, the run gets this process's ``AWS_*``
-variables, publishes its metrics, and stores artifacts in S3 where ``--artifacts`` is an ``s3://`` address. Exit: 0 passed, 1 failed,
-2 refused.
+Without ``--aws`` nothing is published and no credentials are passed; artifacts go to a folder. With it, the run gets this process's
+``AWS_*`` variables, publishes its metrics, and stores artifacts in S3 where ``--artifacts`` is an ``s3://`` address.
+Exit: 0 passed, 1 failed, 2 refused.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def _summary(result: RunResult) -> dict[str, object]:
 def _text(result: RunResult) -> str:
     head = f"{result.state} in {result.ended - result.started:.1f} s, {result.max_memory_mb:.0f} MB"
     why = f"\n{result.state_reason_code}: {result.state_reason}" if result.state_reason else ""
-    steps = "".join(f"\n  {'ok  ' if step.passed else 'FAIL'} {step.name}{'' if step.passed else ': ' + str(step.error)}" for step in result.steps)
+    steps = "".join(
+        f"\n  {'ok  ' if step.passed else 'FAIL'} {step.name}{'' if step.passed else ': ' + str(step.error)}" for step in result.steps
+    )
     where = f"\nartifacts: {result.artifact_location}" if result.artifacts else ""
     return head + why + steps + where
 

@@ -1,13 +1,13 @@
 """The values that go into and come out of one canary run.
 
-`RunRequest` says what the service knows when it starts a run (the canary, its code, its limits, its role); `RunResult` is what GetCanaryRuns,
-the log group and the artifact bucket would show afterwards. `canaries.runtime.sandbox.Sandbox` turns the one into the other::
+`RunRequest` says what the service knows when it starts a run (the canary, its code, its limits, its role); `RunResult` is what
+GetCanaryRuns, the log group and the artifact bucket would show afterwards. `canaries.runtime.sandbox.Sandbox` turns one into the other::
 
     with Sandbox("store-probe") as sandbox:
         result = sandbox.run(RunRequest(canary="store-probe", handler="probe.handler", bundle=Path("probe.zip"), region="us-east-1"))
 
-All times are epoch seconds on the clock of the request (the lab's where ``lab_clock`` is given, otherwise the wall's), all durations seconds
-on that clock unless the name says otherwise. States, codes and their meaning: CloudWatch Synthetics API, CanaryRunStatus.
+All times are epoch seconds on the clock of the request (the lab's where ``lab_clock`` is given, otherwise the wall's), all durations
+seconds on that clock unless the name says otherwise. States, codes and their meaning: CloudWatch Synthetics API, CanaryRunStatus.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class RunRequest:
     region        the Region the canary lives in
     artifacts     ``s3://bucket/prefix``, a local folder, or empty: keep none
     environment   the canary's own variables (RunConfig.EnvironmentVariables): at most 4 KB
-    credentials   ``AWS_*`` variables of the execution role, with ``AWS_ENDPOINT_URL`` where there is one; empty: no AWS, nothing is published
+    credentials   ``AWS_*`` variables of the execution role, with ``AWS_ENDPOINT_URL`` where there is one; empty: nothing is published
     timeout_s     RunConfig.TimeoutInSeconds; of lab time where ``lab_clock`` is given
     memory_mb     RunConfig.MemoryInMB: the run is killed when its processes use more
     ephemeral_mb  RunConfig.EphemeralStorage: what /tmp holds
@@ -128,7 +128,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What one run came to. ``artifact_location`` is ``bucket/key-prefix`` (as GetCanaryRuns gives it) or a folder; empty where none were kept."""
+    """What one run came to. ``artifact_location`` is ``bucket/key-prefix`` (as GetCanaryRuns has it) or a folder; empty: none were kept."""
 
     run_id: str
     state: RunState

@@ -39,7 +39,9 @@ def refusals(request: RunRequest) -> list[str]:
     if not re.fullmatch(PATTERN_NAME, request.canary):
         problems.append(_constraint(request.canary, "name", f"Member must satisfy regular expression pattern: ^{PATTERN_NAME}$"))
     if not re.fullmatch(PATTERN_HANDLER, request.handler):
-        problems.append(_constraint(request.handler, "code.handler", f"Member must satisfy regular expression pattern: ^{PATTERN_HANDLER}$"))
+        problems.append(
+            _constraint(request.handler, "code.handler", f"Member must satisfy regular expression pattern: ^{PATTERN_HANDLER}$")
+        )
     if len(request.handler) > HANDLER_LIMIT:
         problems.append(_constraint(request.handler, "code.handler", f"Member must have length less than or equal to {HANDLER_LIMIT}"))
     if not request.runtime_version.startswith("syn-python-selenium-"):
@@ -69,7 +71,9 @@ def unpack(bundle: Path, opt: Path) -> None:
     except FileNotFoundError:
         raise BundleError(f"{bundle}: no such file") from None
     except (zipfile.BadZipFile, OSError) as error:
-        raise BundleError(f"Could not unzip uploaded file. Please check your file, then try to upload again. ({bundle.name}: {error})") from error
+        raise BundleError(
+            f"Could not unzip uploaded file. Please check your file, then try to upload again. ({bundle.name}: {error})"
+        ) from error
 
 
 def fingerprint(bundle: Path) -> Any:
@@ -106,16 +110,16 @@ def _environment_refusals(environment: dict[str, str]) -> list[str]:
     size = sum(len(key.encode()) + len(value.encode()) for key, value in environment.items())
     if size > ENVIRONMENT_LIMIT:
         problems.append(
-            f"Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB "
-            f"limit ({size} bytes)"
+            "Lambda was unable to configure your environment variables because the environment variables you have provided "
+            f"exceeded the 4KB limit ({size} bytes)"
         )
     for key in sorted(environment):
         if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]+", key):
             problems.append(_constraint(key, "runConfig.environmentVariables", "Keys start with a letter and have at least two characters"))
         if key in RESERVED:
             problems.append(
-                "Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved "
-                f"keys that are currently not supported for modification. Reserved keys used in this request: {key}"
+                "Lambda was unable to configure your environment variables because the environment variables you have provided "
+                f"contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {key}"
             )
     return problems
 

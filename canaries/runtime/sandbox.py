@@ -150,8 +150,16 @@ class Sandbox:
 
     def _warm(self, request: RunRequest) -> _Child:
         """The child for this code and configuration, a new one where there is none that fits."""
-        identity = (layout.fingerprint(request.bundle), request.handler, tuple(sorted(request.environment.items())), request.memory_mb,
-                    request.region, tuple(sorted(request.credentials.items())), request.lab_clock, request.ephemeral_mb)
+        identity = (
+            layout.fingerprint(request.bundle),
+            request.handler,
+            tuple(sorted(request.environment.items())),
+            request.memory_mb,
+            request.region,
+            tuple(sorted(request.credentials.items())),
+            request.lab_clock,
+            request.ephemeral_mb,
+        )
         if self._child and (self._child.identity != identity or self._child.process.poll() is not None):
             self._discard()
         if self._child is None:
@@ -168,8 +176,15 @@ class Sandbox:
         argv = [sys.executable, "-I", "-S", str(main), str(theirs.fileno()), str(root), str(LAYER), *_package_folders()]
         environment = _child_environment(request, root, token)
         process: subprocess.Popen[bytes] = _SPAWNER.submit(
-            subprocess.Popen, argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
-            env=environment, cwd=root, start_new_session=True,
+            subprocess.Popen,
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            cwd=root,
+            start_new_session=True,
         ).result()
         theirs.close()
         child = _Child(process, ours, token, root, identity, _LogBuffer(process))
@@ -216,7 +231,7 @@ class _Clock:
 
 
 class _LogBuffer:
-    """Reads what the child writes to stdout and stderr, line by line, in a thread of its own; keeps the first and the last lines of a run."""
+    """Reads what the child writes to stdout and stderr in a thread of its own; keeps the first and the last lines of a run."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -368,8 +383,9 @@ def _epitaph(child: _Child) -> str:
     return f"Error: Runtime exited with error: exit status {status}" if status else "Error: Runtime exited without providing a reason"
 
 
-def _result(request: RunRequest, started: float, ended: float, answer: dict[str, Any], lines: tuple[LogLine, ...], cold: bool,
-            peak_mb: float) -> RunResult:
+def _result(
+    request: RunRequest, started: float, ended: float, answer: dict[str, Any], lines: tuple[LogLine, ...], cold: bool, peak_mb: float
+) -> RunResult:
     steps = tuple(Step(step["name"], step["started"], step["ended"], step["error"], tuple(step["screenshots"])) for step in answer["steps"])
     artifacts = tuple(Artifact(item["key"], item["size"]) for item in answer["artifacts"])
     code = answer["state_reason_code"]
@@ -393,8 +409,26 @@ def _result(request: RunRequest, started: float, ended: float, answer: dict[str,
     )
 
 
-def _cut_short(request: RunRequest, started: float, ended: float, reason: str, lines: tuple[LogLine, ...], test: TestResult,
-               cold: bool = True, peak_mb: float = 0.0) -> RunResult:
+def _cut_short(
+    request: RunRequest,
+    started: float,
+    ended: float,
+    reason: str,
+    lines: tuple[LogLine, ...],
+    test: TestResult,
+    cold: bool = True,
+    peak_mb: float = 0.0,
+) -> RunResult:
     """The result of a run whose wrapper could not answer: no artifacts, no report and, as on AWS, no datapoint."""
-    return RunResult(request.run_id, RunState.FAILED, test, reason, ReasonCode.CANARY_FAILURE, started, ended, log=lines, cold_start=cold,
-                     max_memory_mb=peak_mb)
+    return RunResult(
+        request.run_id,
+        RunState.FAILED,
+        test,
+        reason,
+        ReasonCode.CANARY_FAILURE,
+        started,
+        ended,
+        log=lines,
+        cold_start=cold,
+        max_memory_mb=peak_mb,
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import sys
 import tempfile
 import time
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ _state: dict[str, Any] = {"level": logging.INFO, "file": None}
 
 def reset() -> None:
     """A new log file for a new run, level INFO."""
-    stamp = datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+    stamp = datetime.fromtimestamp(time.time(), UTC)
     _state["level"] = logging.INFO
     _state["file"] = Path(tempfile.gettempdir()) / f"{stamp:%Y-%m-%dT%H-%M-%S}-{stamp.microsecond // 1000:03d}Z-log.txt"
 

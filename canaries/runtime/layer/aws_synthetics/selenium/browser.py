@@ -55,7 +55,7 @@ class SyntheticsBrowser(webdriver.Chrome):
         """Answers counted by class since the last call: ``2xx``, ``4xx``, ``5xx`` and ``failed``."""
         counts = {"2xx": 0, "4xx": 0, "5xx": 0, "failed": 0}
         try:
-            entries: list[dict[str, Any]] = self.get_log("performance")
+            entries: list[dict[str, Any]] = self.get_log("performance")  # type: ignore[no-untyped-call]
         except WebDriverException:  # the browser is gone
             return counts
         for entry in entries:

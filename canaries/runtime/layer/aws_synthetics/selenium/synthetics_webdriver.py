@@ -1,6 +1,6 @@
 """``synthetics_webdriver``: the browser, the steps and the errors of one run.
 
-The documented part is `Chrome`, `execute_step`, `add_execution_error`, `add_user_agent`, `get_http_response` and, as AWS's own blueprints use
+The documented part is `Chrome`, `execute_step`, `add_execution_error`, `add_user_agent`, `get_http_response` and, as AWS's blueprints use
 it, `get_canary_user_agent_string`. The second part (`reset`, `set_event_and_context`, `before_canary`, `after_canary`, `get_step_errors`,
 ``_uploader``) is what AWS's open debug wrapper calls around a script. There is no ``execute_http_step`` in Python.
 """
@@ -8,7 +8,6 @@ it, `get_canary_user_agent_string`. The second part (`reset`, `set_event_and_con
 from __future__ import annotations
 
 import asyncio
-import datetime
 import inspect
 import time
 import traceback
@@ -22,6 +21,7 @@ from aws_synthetics.selenium import constants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from aws_synthetics.selenium.browser import SyntheticsBrowser
 
@@ -196,8 +196,8 @@ def get_requests() -> dict[str, int]:
 async def after_canary(
     result: str,
     error: BaseException | None,
-    start: datetime.datetime,
-    end: datetime.datetime,
+    start: datetime,
+    end: datetime,
     reset_ms: float | None,
     setup_ms: float | None,
     launch_ms: float | None,
@@ -212,7 +212,7 @@ async def after_canary(
     _run.browsers = []
     if result == CanaryStatus.PASSED.value and get_step_errors():
         result = CanaryStatus.FAILED.value
-    return finish.finish(
+    summary: dict[str, Any] = finish.finish(
         finish.Outcome(
             event=_run.event,
             context=_run.context,
@@ -227,6 +227,7 @@ async def after_canary(
             location=dict(_uploader.s3_upload_location),
         )
     )
+    return summary
 
 
 def _screenshot(step: StepRecord, suffix: str, wanted: bool) -> None:

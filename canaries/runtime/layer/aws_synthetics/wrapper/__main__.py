@@ -1,4 +1,4 @@
-"""The child process: ``python -I -S wrapper CONTROL_FD ROOT LAYER PACKAGE_FOLDER...`` runs requests from the control socket until it closes.
+"""The child process: ``python -I -S __main__.py CONTROL_FD ROOT LAYER PACKAGE_FOLDER...`` serves requests until the socket closes.
 
 A request becomes an invocation as Lambda would make it: an event, a context, and `handle` around the script, which follows AWS's open debug
 wrapper (aws-samples/synthetics-canary-local-debugging-sample) in its order of calls.

@@ -7,14 +7,14 @@ signatures are checked by the wall), socket timeouts, asyncio and threading wait
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Final, SupportsIndex
 
 _WALL_TIME: Final = time.time
 _WALL_SLEEP: Final = time.sleep
 
 
 def install(lab_clock: str | None, skew_s: float) -> None:
-    """Replace the clock of this process. ``lab_clock`` is ``wall0,origin,speed`` or None; ``skew_s`` is added (a fault: a clock that is off)."""
+    """Replace this process's clock. ``lab_clock`` is ``wall0,origin,speed`` or None; ``skew_s`` is added (a fault: a clock that is off)."""
     wall0, origin, speed = (float(part) for part in lab_clock.split(",")) if lab_clock else (0.0, 0.0, 1.0)
     if speed == 1.0 and origin == wall0 and not skew_s:
         return
@@ -25,8 +25,8 @@ def install(lab_clock: str | None, skew_s: float) -> None:
     def lab_time_ns() -> int:
         return int(lab_time() * 1e9)
 
-    def lab_sleep(seconds: float) -> None:
-        _WALL_SLEEP(seconds / speed)
+    def lab_sleep(seconds: SupportsIndex | float, /) -> None:
+        _WALL_SLEEP(float(seconds) / speed)
 
     time.time = lab_time
     time.time_ns = lab_time_ns

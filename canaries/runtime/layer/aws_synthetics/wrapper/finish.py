@@ -67,7 +67,7 @@ def answer() -> dict[str, Any]:
 
 
 def location(request: dict[str, Any]) -> tuple[str, str]:
-    """Bucket and key prefix of a run's artifacts: ``prefix/canary/region/name-suffix/YYYY/MM/DD/HH/MM-SS-mmm``. No bucket: a local folder."""
+    """Bucket and key of a run's artifacts: ``prefix/canary/region/name-suffix/YYYY/MM/DD/HH/MM-SS-mmm``. No bucket: a local folder."""
     target = request["artifacts"]
     if not target:
         return "", ""
@@ -111,7 +111,7 @@ def finish(outcome: Outcome) -> dict[str, Any]:
         published = _publish(outcome, passed)
     except _aws_errors() as error:
         synthetics_logger.error("Unable to publish metrics: %s", error)
-    for problem in problems[len(outcome.execution_errors):]:
+    for problem in problems[len(outcome.execution_errors) :]:
         synthetics_logger.error("%s", problem)
     code = "CANARY_FAILURE" if not passed else "EXECUTION_FAILURE" if problems else None
     _state.answer = {
@@ -124,7 +124,8 @@ def finish(outcome: Outcome) -> dict[str, Any]:
             for step in outcome.steps
         ],
         "artifacts": stored,
-        "artifact_location": f"{outcome.location['bucket']}/{outcome.location['key']}".lstrip("/") if outcome.location["bucket"]
+        "artifact_location": f"{outcome.location['bucket']}/{outcome.location['key']}".lstrip("/")
+        if outcome.location["bucket"]
         else outcome.location["key"],
         "report": report,
         "published": published,
@@ -230,7 +231,12 @@ def metric_data(outcome: Outcome, passed: bool, canary: str, dry_run: bool, now:
             if flag(name):
                 put("Failed", 1.0, "Count", dimensions)
     for prefix, dimensions in (("", own), ("aggregated_", [])):
-        for name, option in (("2xx", "2xx_metric"), ("4xx", "4xx_metric"), ("5xx", "5xx_metric"), ("Failed requests", "failed_requests_metric")):
+        for name, option in (
+            ("2xx", "2xx_metric"),
+            ("4xx", "4xx_metric"),
+            ("5xx", "5xx_metric"),
+            ("Failed requests", "failed_requests_metric"),
+        ):
             count = outcome.requests.get("failed" if name == "Failed requests" else name)
             if count is not None and flag(prefix + option):
                 put(name, float(count), "Count", dimensions)

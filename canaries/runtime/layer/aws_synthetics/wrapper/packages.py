@@ -36,4 +36,4 @@ class RuntimePackages:
 def install(layer: str, opt: str, folders: Sequence[str]) -> None:
     """Lay out ``sys.path`` as Lambda does: the script's ``/opt/python`` first, then the layer's library."""
     sys.path[:0] = [f"{opt}/python", layer]
-    sys.meta_path.append(RuntimePackages(folders))  # type: ignore[arg-type]
+    sys.meta_path.append(RuntimePackages(folders))
