@@ -1,0 +1,1 @@
+"""What AWS needs of a client: credentials that refresh, and signatures."""

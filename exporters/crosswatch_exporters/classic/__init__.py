@@ -1,0 +1,1 @@
+"""Classic CloudWatch metrics, which alarms and dashboards read: embedded metric format through PutLogEvents, or PutMetricData."""

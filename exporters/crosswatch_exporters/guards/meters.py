@@ -1,0 +1,226 @@
+"""A meter provider in front of the SDK's: limits series, redacts attribute values, marks synthetic traffic, survives fork.
+
+It wraps public interfaces only. After a fork the SDK's provider is made anew and every instrument is bound to its new counterpart, so that a
+child begins at zero instead of reporting its parent's counts a second time.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Counter,
+    Histogram,
+    Meter,
+    MeterProvider,
+    ObservableCounter,
+    ObservableGauge,
+    ObservableUpDownCounter,
+    Observation,
+    UpDownCounter,
+)
+from opentelemetry.metrics import _Gauge as Gauge
+from opentelemetry.util.types import Attributes
+
+from crosswatch_exporters.encoding.wire import Redactor
+from crosswatch_exporters.guards.cardinality import SeriesLimit
+from crosswatch_exporters.guards.synthetic import ATTRIBUTE, caused_by_synthetic
+
+Bind = Callable[[], Any]
+_NO_ATTRIBUTES: Mapping[str, Any] = {}
+
+
+class AttributeGuard:
+    """Decides under which attributes a measurement is recorded; one for each instrument."""
+
+    def __init__(self, limit: int, redact: Redactor | None) -> None:
+        self._limit = SeriesLimit(limit)
+        self._redact = redact
+
+    def __call__(self, attributes: Attributes, context: Context | None = None, mark: bool = True) -> Mapping[str, Any]:
+        """Redacted, marked and limited attributes. `mark` is off for observations, which no request causes."""
+        guarded: Mapping[str, Any] = attributes or _NO_ATTRIBUTES
+        if self._redact is not None and guarded:
+            redact = self._redact
+            guarded = {key: redact(key, value) for key, value in guarded.items()}
+        if mark and caused_by_synthetic(context):
+            guarded = {**guarded, ATTRIBUTE: True}
+        return self._limit(guarded)
+
+
+class _Bound:
+    """An instrument whose SDK counterpart can be replaced."""
+
+    def __init__(self, bind: Bind, guard: AttributeGuard) -> None:
+        self._bind = bind
+        self._guard = guard
+        self._inner = bind()
+
+    def rebind(self) -> None:
+        """Take the counterpart from the current SDK provider."""
+        self._inner = self._bind()
+
+
+class GuardedCounter(_Bound, Counter, UpDownCounter):
+    """A counter or up-down counter."""
+
+    def add(self, amount: int | float, attributes: Attributes = None, context: Context | None = None) -> None:
+        """Add to the series that the guard allows."""
+        self._inner.add(amount, self._guard(attributes, context), context)
+
+
+class GuardedHistogram(_Bound, Histogram):
+    """A histogram."""
+
+    def record(self, amount: int | float, attributes: Attributes = None, context: Context | None = None) -> None:
+        """Record in the series that the guard allows."""
+        self._inner.record(amount, self._guard(attributes, context), context)
+
+
+class GuardedGauge(_Bound, Gauge):
+    """A synchronous gauge."""
+
+    def set(self, amount: int | float, attributes: Attributes = None, context: Context | None = None) -> None:
+        """Set the series that the guard allows."""
+        self._inner.set(amount, self._guard(attributes, context), context)
+
+
+class GuardedObservable(_Bound, ObservableCounter, ObservableUpDownCounter, ObservableGauge):
+    """An observable instrument; its guard sits in its callbacks."""
+
+
+class GuardedMeter(Meter):
+    """A meter whose instruments are guarded. Created through the provider."""
+
+    def __init__(self, provider: "GuardedMeterProvider", name: str, version: str | None, schema_url: str | None, attributes: Attributes) -> None:
+        super().__init__(name, version, schema_url)
+        self._provider = provider
+        self._scope = (name, version, schema_url, attributes)
+        self._sdk: Any = provider.sdk.get_meter(*self._scope)
+        self._instruments: dict[tuple[str, str, str, str], Any] = {}
+        self._lock = threading.Lock()
+
+    def rebind(self) -> None:
+        """Take meter and instruments from the provider's new SDK."""
+        self._lock = threading.Lock()
+        self._sdk = self._provider.sdk.get_meter(*self._scope)
+        for instrument in self._instruments.values():
+            instrument.rebind()
+
+    def create_counter(self, name: str, unit: str = "", description: str = "") -> Counter:
+        """See `opentelemetry.metrics.Meter`."""
+        return self._guarded(GuardedCounter, "counter", name, unit, description)
+
+    def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> UpDownCounter:
+        """See `opentelemetry.metrics.Meter`."""
+        return self._guarded(GuardedCounter, "up_down_counter", name, unit, description)
+
+    def create_histogram(
+        self, name: str, unit: str = "", description: str = "", *, explicit_bucket_boundaries_advisory: Sequence[float] | None = None
+    ) -> Histogram:
+        """See `opentelemetry.metrics.Meter`."""
+        return self._guarded(
+            GuardedHistogram, "histogram", name, unit, description, explicit_bucket_boundaries_advisory=explicit_bucket_boundaries_advisory
+        )
+
+    def create_gauge(self, name: str, unit: str = "", description: str = "") -> Gauge:
+        """See `opentelemetry.metrics.Meter`."""
+        return self._guarded(GuardedGauge, "gauge", name, unit, description)
+
+    def create_observable_counter(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> ObservableCounter:
+        """See `opentelemetry.metrics.Meter`."""
+        return self._observable("observable_counter", name, callbacks, unit, description)
+
+    def create_observable_up_down_counter(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> ObservableUpDownCounter:
+        """See `opentelemetry.metrics.Meter`."""
+        return self._observable("observable_up_down_counter", name, callbacks, unit, description)
+
+    def create_observable_gauge(
+        self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
+    ) -> ObservableGauge:
+        """See `opentelemetry.metrics.Meter`."""
+        return self._observable("observable_gauge", name, callbacks, unit, description)
+
+    def _guarded(self, kind: Callable[[Bind, AttributeGuard], Any], factory: str, name: str, unit: str, description: str, **advice: Any) -> Any:
+        """The instrument of that identity, made once: two guards for one instrument would each admit their own series."""
+        with self._lock:
+            key = (factory, name.lower(), unit, description)
+            if key not in self._instruments:
+                create = f"create_{factory}"
+                self._instruments[key] = kind(
+                    lambda: getattr(self._sdk, create)(name, unit=unit, description=description, **advice), self._provider.guard()
+                )
+            return self._instruments[key]
+
+    def _observable(self, factory: str, name: str, callbacks: Sequence[Any] | None, unit: str, description: str) -> Any:
+        with self._lock:
+            key = (factory, name.lower(), unit, description)
+            if key not in self._instruments:
+                guard = self._provider.guard()
+                guarded = [_guard_callback(callback, guard) for callback in callbacks or ()]
+                self._instruments[key] = GuardedObservable(
+                    lambda: getattr(self._sdk, f"create_{factory}")(name, guarded, unit=unit, description=description), guard
+                )
+            return self._instruments[key]
+
+
+def _guard_callback(callback: Any, guard: AttributeGuard) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """The callback, or generator, with its observations guarded."""
+    generator: Generator[Iterable[Observation], CallbackOptions, None] | None = None
+    if isinstance(callback, Generator):
+        next(callback)
+        generator = callback
+
+    def observe(options: CallbackOptions) -> Iterable[Observation]:
+        observations = generator.send(options) if generator is not None else callback(options)
+        for observation in observations or ():
+            yield Observation(observation.value, guard(observation.attributes, mark=False), observation.context)
+
+    return observe
+
+
+class GuardedMeterProvider(MeterProvider):
+    """The process's meter provider. `make_sdk` makes an SDK provider; it is called again in a forked child."""
+
+    def __init__(self, make_sdk: Callable[[], Any], series_limit: int, redact: Redactor | None) -> None:
+        self._make_sdk = make_sdk
+        self._series_limit = series_limit
+        self._redact = redact
+        self._lock = threading.Lock()
+        self._meters: dict[tuple[Any, ...], GuardedMeter] = {}
+        self.sdk = make_sdk()
+
+    def guard(self) -> AttributeGuard:
+        """A guard for a new instrument."""
+        return AttributeGuard(self._series_limit, self._redact)
+
+    def get_meter(
+        self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Attributes = None
+    ) -> Meter:
+        """The meter of that scope."""
+        key = (name, version, schema_url, tuple(sorted((attributes or {}).items(), key=str)))
+        with self._lock:
+            if key not in self._meters:
+                self._meters[key] = GuardedMeter(self, name, version, schema_url, attributes)
+            return self._meters[key]
+
+    def after_fork(self) -> None:
+        """In the child: begin again with an SDK provider of its own. Locks of the parent's threads are left behind with the old one."""
+        self._lock = threading.Lock()
+        self.sdk = self._make_sdk()
+        for meter in self._meters.values():
+            meter.rebind()
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Collect now and deliver."""
+        return bool(self.sdk.force_flush(timeout_millis))
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Collect one last time."""
+        self.sdk.shutdown(timeout_millis)

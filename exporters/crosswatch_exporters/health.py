@@ -1,0 +1,84 @@
+"""When to try, where, and when to leave an endpoint alone: state machines that take the clock as an argument and do no I/O.
+
+An endpoint is left alone (`Breaker` open) after several failures in a row that speak of it being impaired. While the own Region's endpoint is
+left alone and the other Region's is not, telemetry goes there; the own endpoint is probed with one request at a time, and gets the traffic back
+only after several probes in a row succeeded over some time, so that a flapping endpoint does not make the traffic flap.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Delays that double from `first` to `most` seconds, each drawn between half and all of it, so that a thousand clients do not return as one."""
+
+    first: float = 0.5
+    most: float = 30.0
+    failures: int = 0
+    draw: Callable[[], float] = random.random
+
+    def next(self, asked: float | None) -> float:
+        """The next delay. What the service asked for is obeyed in full, up to an hour, and never shortened by chance."""
+        ceiling = min(self.most, self.first * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+        own = ceiling * (0.5 + self.draw() / 2)
+        return own if asked is None else max(min(asked, 3600.0), self.first * self.draw() + asked if asked < 3600.0 else 3600.0)
+
+    def reset(self) -> None:
+        """Begin again: something was delivered."""
+        self.failures = 0
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Whether one endpoint may be used.
+
+    Opens after `failures_to_open` impaired answers in a row. Open, it lets one probe through every `probe_every` seconds (doubling up to
+    `probe_at_most`). Closes after `successes_to_close` successful probes in a row, if it has been open for `open_at_least` seconds.
+    """
+
+    failures_to_open: int = 4
+    successes_to_close: int = 1
+    open_at_least: float = 0.0
+    probe_every: float = 1.0
+    probe_at_most: float = 15.0
+    opened_at: float | None = field(default=None, init=False)
+    next_probe_at: float = field(default=0.0, init=False)
+    _failures: int = field(default=0, init=False)
+    _successes: int = field(default=0, init=False)
+    _interval: float = field(default=0.0, init=False)
+
+    @property
+    def open(self) -> bool:
+        """Whether the endpoint is left alone but for probes."""
+        return self.opened_at is not None
+
+    def may_send(self, now: float) -> bool:
+        """Whether a request, be it a probe, may be sent now."""
+        return self.opened_at is None or now >= self.next_probe_at
+
+    def succeeded(self, now: float) -> None:
+        """A request was answered as it should be."""
+        self._failures = 0
+        if self.opened_at is None:
+            return
+        self._successes += 1
+        self._interval = self.probe_every
+        if self._successes >= self.successes_to_close and now - self.opened_at >= self.open_at_least:
+            self.opened_at = None
+        else:
+            self.next_probe_at = now + self._interval
+
+    def failed(self, now: float) -> None:
+        """A request was answered as an impaired endpoint answers, or not at all."""
+        self._failures += 1
+        self._successes = 0
+        if self.opened_at is not None:
+            self._interval = min(self.probe_at_most, self._interval * 2)
+            self.next_probe_at = now + self._interval
+        elif self._failures >= self.failures_to_open:
+            self.opened_at = now
+            self._interval = self.probe_every
+            self.next_probe_at = now + self._interval

@@ -1,0 +1,165 @@
+"""Where the service's threads hand their items over, and the thread that takes them from there.
+
+What happens in the service's threads is one append to a deque. Everything else (encoding, limits, the journal) happens in the pump's thread,
+which comes by every `tick` seconds, or earlier when much has arrived. Within that time an item is in the journal and survives the process.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry.context import Context, attach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
+from opentelemetry.sdk._logs import LogRecordProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from crosswatch_exporters.ledger import Account, Loss
+from crosswatch_exporters.packing import Pack
+from crosswatch_exporters.queues import BlockQueue
+
+log = logging.getLogger(__name__)
+
+# Encoded in one go: small enough to leave the interpreter to the service every millisecond or two.
+_BATCH = 512
+
+
+class Intake:
+    """The bounded queue of one signal's items before they are encoded."""
+
+    def __init__(self, account: Account, pack: Pack, queue: BlockQueue, notify: Callable[[], None], capacity: int) -> None:
+        self._items: deque[Any] = deque()
+        self._capacity = capacity
+        self._wake_at = max(1, min(_BATCH, capacity // 2))
+        self._account = account
+        self._pack = pack
+        self._queue = queue
+        self._notify = notify
+        self.wake: Callable[[], None] = lambda: None
+        account.waiting = self._items.__len__
+
+    def put(self, item: Any) -> None:
+        """Hand an item over. Never blocks for longer than a lock that is held for microseconds, never raises."""
+        items = self._items
+        waiting = len(items)
+        if waiting >= self._capacity:
+            with self._account.lock:
+                self._account.taken += 1
+                self._account.lose(Loss.QUEUE_FULL, 1)
+            return
+        items.append(item)
+        if waiting >= self._wake_at:
+            self.wake()
+
+    def drain(self) -> None:
+        """Encode what has arrived and put it into the queue."""
+        while self._items:
+            self._drain_batch()
+
+    def _drain_batch(self) -> None:
+        account, items = self._account, self._items
+        with account.lock:
+            batch = [items.popleft() for _ in range(min(_BATCH, len(items)))]
+            account.taken += len(batch)
+            account.in_work += len(batch)
+        lost: list[tuple[Loss, int]] = []
+        blocks = self._pack(batch, lambda reason, count: lost.append((reason, count)))
+        with account.lock:
+            account.in_work -= len(batch)
+            for reason, count in lost:
+                account.lose(reason, count)
+            for block in blocks:
+                self._queue.append(block)
+        if blocks:
+            self._notify()
+
+
+class Pump:
+    """The thread that drains the intakes."""
+
+    def __init__(self, intakes: Sequence[Intake], tick: float) -> None:
+        self._intakes = list(intakes)
+        self._tick = tick
+        self._wake = threading.Event()
+        self._busy = threading.Lock()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        for intake in self._intakes:
+            intake.wake = self._wake_up
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="crosswatch-pump", daemon=True)
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Encode everything that has arrived, in the calling thread."""
+        with self._busy:
+            for intake in self._intakes:
+                intake.drain()
+
+    def close(self, timeout: float) -> None:
+        """Let the thread drain once more and end; wait at most `timeout` seconds for it."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _wake_up(self) -> None:
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _run(self) -> None:
+        attach(set_value(SUPPRESS, True))
+        while not self._closed:
+            self._wake.wait(self._tick)
+            self._wake.clear()
+            self.drain()
+        self.drain()
+
+
+class SpanIntake(SpanProcessor):
+    """The tracer provider's processor: sampled spans go to the intake when they end."""
+
+    def __init__(self, put: Callable[[Any], None], flush: Callable[[float], bool]) -> None:
+        self._put = put
+        self._flush = flush
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing to do."""
+
+    def _on_ending(self, span: Span) -> None:
+        """Nothing to do."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand a finished span over."""
+        context = span.context
+        if context is not None and context.trace_flags & 1:
+            self._put(span)
+
+    def shutdown(self) -> None:
+        """The pipeline is closed as a whole, by its own hook."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Wait until what has arrived is delivered."""
+        return self._flush(timeout_millis / 1000)
+
+
+class LogIntake(LogRecordProcessor):
+    """The logger provider's processor."""
+
+    def __init__(self, put: Callable[[Any], None], flush: Callable[[float], bool]) -> None:
+        self._put = put
+        self._flush = flush
+
+    def on_emit(self, log_record: Any) -> None:
+        """Hand a record over."""
+        self._put(log_record)
+
+    def shutdown(self) -> None:
+        """The pipeline is closed as a whole, by its own hook."""
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Wait until what has arrived is delivered."""
+        return self._flush(timeout_millis / 1000)

@@ -1,0 +1,251 @@
+"""Takes blocks from one queue to one destination: merges, expires, sends, bisects, waits, and books what became of every item.
+
+One thread for each destination, so that one that hangs does not hold up the others. Blocks leave the queue in order, and only when each of
+their items has been delivered or counted as lost; what is in between stays in the queue, hence survives the process.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from opentelemetry.context import attach, set_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
+
+from crosswatch_exporters.blocks import Block, total_items
+from crosswatch_exporters.destinations import Destination
+from crosswatch_exporters.endpoint import Endpoint, NoCredentials
+from crosswatch_exporters.health import Backoff
+from crosswatch_exporters.ledger import Account, Loss
+from crosswatch_exporters.queues import BlockQueue
+from crosswatch_exporters.verdicts import Action, Verdict, wall_clock
+
+log = logging.getLogger(__name__)
+
+_NEVER = 3600.0
+# Says once in so many seconds that a destination is in trouble; a log line for each failure would be a flood during an outage.
+_REMIND_EVERY = 60.0
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Blocks that are sent in one request."""
+
+    blocks: list[Block]
+
+    @property
+    def items(self) -> int:
+        return total_items(self.blocks)
+
+
+class Sender:
+    """Delivers one queue. `endpoints` are the own Region's and, if there is one, the other Region's."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        queue: BlockQueue,
+        account: Account,
+        endpoints: Sequence[Endpoint],
+        linger: float = 1.0,
+        clock: Callable[[], float] = wall_clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.destination = destination
+        self.queue = queue
+        self.account = account
+        self.endpoints = list(endpoints)
+        self._linger = linger
+        self._clock = clock
+        self._monotonic = monotonic
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closing_by: float | None = None
+        self._hurry = False
+        self._backoff = Backoff()
+        self._pieces: deque[_Piece] = deque()
+        self._claimed = 0
+        self._not_before = 0.0
+        self._ripe_at: float | None = None
+        self._reminded_at = -_REMIND_EVERY
+        self.idle = threading.Event()
+        self.idle.set()
+
+    # --- called by other threads ---
+
+    def start(self) -> None:
+        """Start the thread, if it is not running."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name=f"crosswatch-{self.destination.name}", daemon=True)
+            self._thread.start()
+
+    def notify(self) -> None:
+        """Something was put into the queue."""
+        self.idle.clear()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Do not wait for more before sending."""
+        self._hurry = True
+        self.notify()
+
+    def close(self, by: float) -> None:
+        """Deliver what can be delivered until `by` (monotonic seconds), then end the thread."""
+        self._closing_by = by
+        self._not_before = 0.0  # one more attempt, whatever we were waiting for
+        self.flush()
+
+    def join(self, by: float) -> None:
+        """Wait for the thread until `by` (monotonic seconds); a request that is still waited for then is interrupted."""
+        if self._thread is None:
+            return
+        self._thread.join(max(0.0, by - self._monotonic()))
+        if self._thread.is_alive():
+            for endpoint in self.endpoints:
+                endpoint.transport.interrupt()
+            self._thread.join(0.2)
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        attach(set_value(SUPPRESS, True))
+        while True:
+            wait = self.step()
+            if self._closing_by is not None and (self.idle.is_set() or self._monotonic() + min(wait, 0.05) >= self._closing_by):
+                break
+            if wait > 0:
+                self._wake.wait(min(wait, max(0.0, self._closing_by - self._monotonic())) if self._closing_by is not None else wait)
+                self._wake.clear()
+        for endpoint in self.endpoints:
+            endpoint.transport.close()
+
+    def step(self) -> float:
+        """Do one thing, and say for how many seconds there is nothing to do."""
+        now = self._monotonic()
+        if now < self._not_before:
+            return self._not_before - now
+        if not self._pieces:
+            wait = self._claim(now)
+            if wait > 0:
+                return wait
+        piece = self._pieces[0]
+        endpoint = self._choose(now)
+        if endpoint is None:
+            return min(e.breaker.next_probe_at for e in self.endpoints) - now
+        self._apply(self._attempt(endpoint, piece), piece, endpoint)
+        return 0.0
+
+    def _claim(self, now: float) -> float:
+        """Take the next blocks as one piece; seconds to wait when there are none, or when more are likely to come soon."""
+        with self.account.lock:
+            blocks = self.queue.head(64)
+            if not blocks:
+                self._ripe_at, self._hurry = None, False
+                self.idle.set()
+                return _NEVER
+            enough = self.queue.weight * 2 >= self.destination.limits.request_bytes
+            if not (enough or self._hurry or self._backoff.failures):
+                if self._ripe_at is None:
+                    self._ripe_at = now + self._linger
+                if now < self._ripe_at:
+                    return self._ripe_at - now
+            self._claimed = self.destination.limits.fit(blocks)
+            fresh = self._expire(blocks[: self._claimed])
+            if fresh:
+                self._pieces.append(_Piece(fresh))
+            else:
+                self._release()
+        return 0.0 if self._pieces else self._claim(now)
+
+    def _expire(self, blocks: Sequence[Block]) -> list[Block]:
+        """The blocks, or parts of them, that the destination still accepts by their age; the rest is counted as lost."""
+        limits, now_ns = self.destination.limits, int(self._clock() * 1e9)
+        # A minute's margin, so that nothing expires on the way.
+        oldest, newest = now_ns - limits.max_age_ns + 60 * 10**9, now_ns + limits.max_ahead_ns - 10 * 10**9
+        fresh, queue = [], deque(blocks)
+        while queue:
+            block = queue.popleft()
+            if block.oldest_ns >= oldest and block.newest_ns <= newest:
+                fresh.append(block)
+            elif block.items > 1 and len(parts := self.destination.split(block)) > 1:
+                queue.extendleft(reversed(parts))
+            else:
+                self._settle_lost(Loss.TOO_OLD if block.oldest_ns < oldest else Loss.TOO_NEW, block.items)
+        return fresh
+
+    def _choose(self, now: float) -> Endpoint | None:
+        """The own endpoint while it is well or due for a probe, otherwise the other, otherwise none."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.breaker.may_send(now)), None)
+
+    def _attempt(self, endpoint: Endpoint, piece: _Piece) -> Verdict:
+        body, headers = self.destination.request(piece.blocks, endpoint.route, endpoint is not self.endpoints[0])
+        try:
+            reply = endpoint.send(body, headers)
+            for mending, names in self.destination.mend(reply):
+                endpoint.send(mending, names)
+        except NoCredentials as error:
+            return Verdict(Action.RETRY, reason=str(error))
+        return self.destination.judge(reply, piece.items, self._clock())
+
+    def _apply(self, verdict: Verdict, piece: _Piece, endpoint: Endpoint) -> None:
+        now = self._monotonic()
+        if verdict.impaired:
+            endpoint.breaker.failed(now)
+        else:
+            endpoint.breaker.succeeded(now)
+        match verdict.action:
+            case Action.DELIVERED:
+                self._delivered(verdict, piece)
+            case Action.SPLIT | Action.FALL_BACK:
+                self._split(verdict, piece)
+            case Action.RETRY:
+                # With somewhere else to go there is nothing to wait for.
+                elsewhere = endpoint.breaker.open and self._choose(now) is not None
+                self._not_before = now if elsewhere else now + self._backoff.next(verdict.after)
+                self._remind(now, "%s: %s; %d items wait", endpoint.route.host, verdict.reason, self.queue.items)
+
+    def _delivered(self, verdict: Verdict, piece: _Piece) -> None:
+        self._backoff.reset()
+        rejected = min(verdict.rejected, piece.items)
+        if rejected:
+            self._remind(self._monotonic(), "%s: %d of %d items were rejected: %s", self.destination.name, rejected, piece.items, verdict.reason)
+        with self.account.lock:
+            self.queue.settle(piece.items)
+            self.account.deliver(piece.items - rejected)
+            self.account.lose(Loss.PARTIALLY_REJECTED, rejected)
+            self._pieces.popleft()
+            self._release()
+
+    def _split(self, verdict: Verdict, piece: _Piece) -> None:
+        """The request was refused for what is in it: send its halves, until the one item that is refused stands alone."""
+        blocks = piece.blocks
+        if len(blocks) == 1:
+            blocks = self.destination.split(blocks[0])
+        self._pieces.popleft()
+        if len(blocks) > 1:
+            middle = (len(blocks) + 1) // 2
+            self._pieces.extendleft([_Piece(blocks[middle:]), _Piece(blocks[:middle])])
+            return
+        self._remind(self._monotonic(), "%s: an item was rejected: %s", self.destination.name, verdict.reason)
+        with self.account.lock:
+            self._settle_lost(Loss.REJECTED, piece.items)
+            self._release()
+
+    def _settle_lost(self, reason: Loss, items: int) -> None:
+        self.queue.settle(items)
+        self.account.lose(reason, items)
+
+    def _release(self) -> None:
+        """Let the claimed blocks go once no piece of them is left."""
+        if not self._pieces and self._claimed:
+            self.queue.commit(self._claimed)
+            self._claimed = 0
+            self._ripe_at = None
+
+    def _remind(self, now: float, message: str, *arguments: object) -> None:
+        if now - self._reminded_at >= _REMIND_EVERY:
+            self._reminded_at = now
+            log.warning(message, *arguments)

@@ -1,0 +1,248 @@
+"""Everything the environment says, read once, as one frozen value.
+
+Standard OTEL_* and AWS_* variables keep their meaning; ours begin with CROSSWATCH_. A value that cannot be used never stops the service:
+the default takes its place and `Settings.problems` says what was wrong and how to mend it.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote
+
+from crosswatch_exporters.endpoints import Route, aws_service_of, default_route, with_signal_path
+
+MIB = 1024 * 1024
+SIGNALS = ("traces", "logs", "metrics")
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A variable whose value is not used, and what to do about it."""
+
+    variable: str
+    value: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.variable}={self.value!r}: {self.mend}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration of one process. Durations are seconds, sizes bytes."""
+
+    service: str
+    region: str
+    routes: Mapping[str, Route]
+    failover_region: str
+    failover_routes: Mapping[str, Route]
+    sigv4: str
+    traces_as: str
+    spool_dir: Path | None
+    spool_max_bytes: int
+    spool_fsync: bool
+    classic: str
+    classic_namespace: str
+    classic_dimensions: tuple[tuple[str, ...], ...]
+    emf_log_group: str
+    emf_log_stream: str
+    histogram: str
+    temporality: str
+    metric_interval: float
+    cardinality_limit: int
+    redact: str
+    redact_allow: frozenset[str]
+    sampler: str
+    sampler_argument: float
+    tail: str
+    tail_slow: float
+    tail_max_bytes: int
+    queue_items: int
+    tick: float
+    request_timeout: float
+    shutdown_timeout: float
+    compression: bool
+    certificate: str
+    client_certificate: str
+    client_key: str
+    self_metrics: bool
+    propagators: tuple[str, ...]
+    asgi_event_spans: bool
+    account_id: str = ""
+    problems: tuple[Problem, ...] = field(default=())
+
+
+class _Reader:
+    """Reads variables, collecting problems instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[Problem] = []
+
+    def text(self, *names: str, default: str = "") -> str:
+        return next((value.strip() for name in names if (value := self.environ.get(name, "")).strip()), default)
+
+    def parsed(self, name: str, default: Parsed, parse: Callable[[str], Parsed], mend: str) -> Parsed:
+        value = self.text(name)
+        if not value:
+            return default
+        try:
+            return parse(value)
+        except ValueError:
+            self.problems.append(Problem(name, value, f"{mend}; {default!r} is used instead"))
+            return default
+
+    def number(self, name: str, default: float, at_least: float = 0.0, at_most: float = float("inf")) -> float:
+        def parse(value: str) -> float:
+            number = float(value)
+            if not at_least <= number <= at_most:
+                raise ValueError(value)
+            return number
+
+        return self.parsed(name, default, parse, f"give a number of at least {at_least:g}" + (f" and at most {at_most:g}" if at_most < 1e18 else ""))
+
+    def choice(self, name: str, default: str, *choices: str) -> str:
+        def parse(value: str) -> str:
+            if value.lower() not in choices:
+                raise ValueError(value)
+            return value.lower()
+
+        return self.parsed(name, default, parse, f"give one of {', '.join(choices)}")
+
+    def flag(self, name: str, default: bool) -> bool:
+        return self.choice(name, "true" if default else "false", "true", "false") == "true"
+
+    def milliseconds(self, name: str, default_seconds: float) -> float:
+        return self.number(name, default_seconds * 1000, at_least=1) / 1000
+
+    def size(self, name: str, default: int) -> int:
+        units = {"k": 1024, "m": MIB, "g": 1024 * MIB}
+
+        def parse(value: str) -> int:
+            number = value.lower().removesuffix("b").removesuffix("i")
+            size = int(float(number[:-1]) * units[number[-1]]) if number[-1:] in units else int(number)
+            if size < MIB:
+                raise ValueError(value)
+            return size
+
+        return self.parsed(name, default, parse, "give a number of bytes of at least 1 MiB, for example 268435456 or 256MiB")
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings of this process."""
+    read = _Reader(environ)
+    region = read.text("AWS_REGION", "AWS_DEFAULT_REGION")
+    failover_region = read.text("CROSSWATCH_FAILOVER_REGION")
+    sigv4 = read.choice("CROSSWATCH_SIGV4", "auto", "auto", "always", "never")
+    service = read.text("OTEL_SERVICE_NAME") or _pairs(read.text("OTEL_RESOURCE_ATTRIBUTES")).get("service.name", "") or "unknown_service"
+    group = read.text("CROSSWATCH_EMF_LOG_GROUP")
+    return Settings(
+        service=service,
+        region=region,
+        routes=_routes(read, region),
+        failover_region=failover_region,
+        failover_routes=_failover_routes(read, failover_region),
+        sigv4=sigv4,
+        traces_as=read.choice("CROSSWATCH_TRACES", "otlp", "otlp", "segments", "auto"),
+        spool_dir=_spool_dir(read, service),
+        spool_max_bytes=read.size("CROSSWATCH_SPOOL_MAX_BYTES", 256 * MIB),
+        spool_fsync=read.flag("CROSSWATCH_SPOOL_FSYNC", False),
+        classic=read.choice("CROSSWATCH_CLASSIC_METRICS", "emf" if group else "off", "emf", "putmetricdata", "off"),
+        classic_namespace=read.text("CROSSWATCH_METRIC_NAMESPACE", default="Crosswatch/Services"),
+        classic_dimensions=_dimension_sets(read.text("CROSSWATCH_METRIC_DIMENSIONS", default="service.name;service.name,*")),
+        emf_log_group=group or f"/crosswatch/metrics/{service}",
+        emf_log_stream=read.text("CROSSWATCH_EMF_LOG_STREAM", default="default"),
+        histogram=read.text("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", default="explicit_bucket_histogram"),
+        temporality=read.choice("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", "cumulative", "delta", "lowmemory"),
+        metric_interval=read.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60.0),
+        cardinality_limit=int(read.number("CROSSWATCH_CARDINALITY_LIMIT", 2000, at_least=1)),
+        redact=read.choice("CROSSWATCH_REDACT", "secrets", "off", "secrets", "strict"),
+        redact_allow=frozenset(_list(read.text("CROSSWATCH_REDACT_ALLOW"))),
+        sampler=read.text("OTEL_TRACES_SAMPLER", default="parentbased_always_on"),
+        sampler_argument=read.number("OTEL_TRACES_SAMPLER_ARG", 1.0, at_most=1.0),
+        tail=read.choice("CROSSWATCH_TAIL", "off", "off", "on"),
+        tail_slow=read.milliseconds("CROSSWATCH_TAIL_SLOW_MS", 1.0),
+        tail_max_bytes=read.size("CROSSWATCH_TAIL_MAX_BYTES", 16 * MIB),
+        queue_items=int(read.number("OTEL_BSP_MAX_QUEUE_SIZE", 16384, at_least=1)),
+        tick=min(read.milliseconds("CROSSWATCH_TICK_MS", 0.4), 0.8),
+        request_timeout=read.number("OTEL_EXPORTER_OTLP_TIMEOUT", 10.0, at_least=0.1),
+        shutdown_timeout=read.number("CROSSWATCH_SHUTDOWN_TIMEOUT", 5.0, at_most=25.0),
+        compression=read.choice("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "gzip", "none") == "gzip",
+        certificate=read.text("OTEL_EXPORTER_OTLP_CERTIFICATE", "AWS_CA_BUNDLE"),
+        client_certificate=read.text("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+        client_key=read.text("OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+        self_metrics=read.flag("CROSSWATCH_SELF_METRICS", True),
+        propagators=tuple(_list(read.text("OTEL_PROPAGATORS", default="tracecontext,baggage,xray"))),
+        asgi_event_spans=read.flag("CROSSWATCH_ASGI_EVENT_SPANS", False),
+        account_id=read.text("AWS_ACCOUNT_ID"),
+        problems=tuple(read.problems),
+    )
+
+
+def _routes(read: _Reader, region: str) -> dict[str, Route]:
+    """The endpoint of each signal: its own variable, the common one, or AWS's in our Region. A signal without any is not sent."""
+    routes = {}
+    base = read.text("OTEL_EXPORTER_OTLP_ENDPOINT")
+    for signal in SIGNALS:
+        if "none" in _list(read.text(f"OTEL_{signal.upper()}_EXPORTER").lower()):
+            continue
+        url = read.text(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or (with_signal_path(base, signal) if base else "")
+        headers = _headers(read, signal)
+        route = Route(url, headers, region) if url else default_route(signal, region, read.environ, headers)
+        if route is not None and _usable(read, signal, route):
+            routes[signal] = route
+    return routes
+
+
+def _usable(read: _Reader, signal: str, route: Route) -> bool:
+    if route.url.startswith(("http://", "https://")) and route.host:
+        return True
+    variable = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+    read.problems.append(Problem(variable, route.url, f"give a URL that begins with http:// or https://; {signal} are not sent"))
+    return False
+
+
+def _failover_routes(read: _Reader, region: str) -> dict[str, Route]:
+    """The other Region's endpoints; AWS's own when only the Region is named and the usual endpoint is AWS's too."""
+    routes = {}
+    for signal in SIGNALS:
+        url = read.text(f"CROSSWATCH_FAILOVER_OTLP_{signal.upper()}_ENDPOINT")
+        own = read.text(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+        if not url and region and (not own or aws_service_of(own)):
+            url = default_route(signal, region, {}, {}).url  # type: ignore[union-attr]  # a Region is given, so there is one
+        if url:
+            routes[signal] = Route(url, _headers(read, signal), region)
+    return routes
+
+
+def _headers(read: _Reader, signal: str) -> dict[str, str]:
+    return _pairs(read.text(f"OTEL_EXPORTER_OTLP_{signal.upper()}_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"), lower=True)
+
+
+def _pairs(value: str, lower: bool = False) -> dict[str, str]:
+    """`a=b,c=d` with percent-encoded values, as OTEL_RESOURCE_ATTRIBUTES and OTEL_EXPORTER_OTLP_HEADERS are written."""
+    pairs = (part.partition("=") for part in value.split(",") if "=" in part)
+    return {key.strip().lower() if lower else key.strip(): unquote(item.strip()) for key, _, item in pairs if key.strip()}
+
+
+def _list(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _dimension_sets(value: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(_list(part)) for part in value.split(";") if part.strip())
+
+
+def _spool_dir(read: _Reader, service: str) -> Path | None:
+    """CROSSWATCH_SPOOL_DIR, or a folder of our own in the user's state directory; `off` keeps everything in memory."""
+    given = read.text("CROSSWATCH_SPOOL_DIR")
+    if given.lower() == "off":
+        return None
+    if given:
+        return Path(given)
+    state = read.text("XDG_STATE_HOME") or (f"{home}/.local/state" if (home := read.text("HOME")) else "")
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in service).lstrip(".") or "service"
+    return Path(state) / "crosswatch" / name if state.startswith("/") else None
