@@ -150,6 +150,7 @@ class RunningLab:
                 }
                 for fault in CATALOGUE
             ],
+            "strikes": [each.as_json() for each in (*self.board.past(), *active)],
             "pages": [incident.as_json() for incident in self.desk.incidents()],
         }
 

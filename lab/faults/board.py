@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lab.admin import Refusal
@@ -21,16 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """A fault in force. ``since`` is lab time, epoch seconds; ``memory`` what its heal function needs."""
+    """A fault in force, or one that was until ``until``. Times are lab time, epoch seconds; ``memory`` is what its heal function needs."""
 
     fault: Fault
     region: str
     since: float
     memory: Any
+    until: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json`` and the console."""
-        return {"name": self.fault.name, "region": self.region or None, "since": self.since, "sentence": self.fault.sentence}
+        return {
+            "name": self.fault.name,
+            "region": self.region or None,
+            "since": self.since,
+            "until": self.until,
+            "sentence": self.fault.sentence,
+        }
 
 
 class Board:
@@ -42,10 +49,15 @@ class Board:
         self._on_change = on_change or (lambda _what, _active: None)
         self._lock = threading.RLock()
         self._active: list[Active] = []
+        self._past: list[Active] = []
 
     def active(self) -> list[Active]:
         """The faults in force, the oldest first."""
         return list(self._active)
+
+    def past(self) -> list[Active]:
+        """The faults that were healed, the oldest first."""
+        return list(self._past)
 
     def inject(self, name: str, region: str | None = None) -> Active:
         """Break it. Without ``region`` a Region's fault strikes the first Region."""
@@ -77,6 +89,7 @@ class Board:
             for active in chosen:
                 self._mend(active)
                 self._active.remove(active)
+                self._past.append(replace(active, until=self._ground.plan.clock.now()))
                 self._on_change("healed", active)
         return chosen
 
