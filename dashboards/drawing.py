@@ -68,7 +68,7 @@ def chart(widget: Mapping[str, Any], lines: Sequence[Line], data: Data, theme: T
         "type": "temporal",
         "title": None,
         "scale": {"domain": domain, "type": "utc"},
-        "axis": {"tickCount": 5, "grid": False},
+        "axis": {"tickCount": 5, "grid": False, "format": "%H:%M"},
     }
     mark = {"type": "line", "interpolate": "step-after" if steps else "monotone", "strokeWidth": 1.8, "clip": True}
     encoding = {

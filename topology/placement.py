@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from topology.model import NAME_TARGET, Topology, alb_target
 
 HEALTH_CHECK_REGION = "us-east-1"
+CanaryKind = Literal["probe", "journey", "ledger"]
 Places = Iterator[tuple[str, str, dict[str, str]]]
 
 # --- where the probe's series stand: every watched Region holds the whole matrix -----------------------------------------------------
@@ -148,9 +150,9 @@ def canary_name(topology: Topology, kind: str) -> str:
     return f"{topology.workload}-{kind}"
 
 
-def canary_kinds(topology: Topology) -> tuple[str, ...]:
+def canary_kinds(topology: Topology) -> tuple[CanaryKind, ...]:
     """The canaries that this topology asks for."""
-    kinds = ["probe"]
+    kinds: list[CanaryKind] = ["probe"]
     if topology.journeys.journey_schedule:
         kinds.append("journey")
     if topology.journeys.ledger_schedule:
