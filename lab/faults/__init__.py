@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lab.faults import aws, regions
+from lab.faults import aws, balancer, databases, regions, routing, services
 from lab.faults.board import Active, Board
 from lab.faults.fault import Catalogue, Fault, Where
 from lab.faults.ground import Ground, NotHealed
 
-CATALOGUE = Catalogue([*regions.FAULTS, *aws.FAULTS])
+FAMILIES = (regions, services, balancer, routing, databases, aws)
+CATALOGUE = Catalogue(fault for family in FAMILIES for fault in family.FAULTS)
 
 __all__ = ["CATALOGUE", "Active", "Board", "Catalogue", "Fault", "Ground", "NotHealed", "Where"]

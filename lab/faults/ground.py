@@ -44,8 +44,8 @@ class Ground:
         """Take a condition off again."""
         admin.call(self.plan.control_port, "DELETE", f"/conditions?id={identity}")
 
-    def client(self, service: str, region: str) -> Any:
-        """A boto3 client of the lab's administrator."""
+    def client(self, service: str, region: str, endpoint_url: str | None = None) -> Any:
+        """A boto3 client of the lab's administrator; ``endpoint_url`` where it is not the Region's own."""
         import boto3
         from botocore.config import Config
 
@@ -53,7 +53,7 @@ class Ground:
         return boto3.client(
             service,
             region_name=region,
-            endpoint_url=self.plan.regions[region].aws_endpoint,
+            endpoint_url=endpoint_url or self.plan.regions[region].aws_endpoint,
             aws_access_key_id=pair.access_key,
             aws_secret_access_key=pair.secret_key,
             config=Config(retries={"max_attempts": 2}, connect_timeout=2, read_timeout=10),
