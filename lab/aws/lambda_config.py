@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUNTIMES = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
+MAX_TIMEOUT_S = 900
 MAX_ENVIRONMENT_BYTES = 4096
 MAX_UNPACKED_BYTES = 250 * 1024 * 1024
 _NAME = re.compile(r"[a-zA-Z0-9-_]{1,64}")
@@ -156,6 +157,12 @@ def _check(shown: dict[str, Any]) -> None:
         raise invalid(
             f"Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [{', '.join(RUNTIMES)}] "
             "or be a valid ARN"
+        )
+    if shown["Timeout"] > MAX_TIMEOUT_S:
+        raise AwsError(
+            "ValidationException",
+            f"1 validation error detected: Value '{shown['Timeout']}' at 'timeout' failed to satisfy constraint: "
+            f"Member must have value less than or equal to {MAX_TIMEOUT_S}",
         )
     if "." not in shown["Handler"]:
         raise invalid(f"Bad handler '{shown['Handler']}': not enough values to unpack")

@@ -13,6 +13,7 @@ import boto3
 from botocore.config import Config
 
 from lab.aws.gateway import Gateway
+from lab.aws.world import LocalWorld
 from lab.plan import LabPlan
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class LocalAws:
 
     def __init__(self, directory: Path, speed: float) -> None:
         self.plan = LabPlan.make(directory, speed=speed)
-        self.gateway = Gateway(self.plan)
-        self.world = self.gateway.world
+        self.world = LocalWorld(self.plan)
+        self.gateway = Gateway(self.world)
 
     def client(self, service: str, region: str = EAST, credentials: Mapping[str, str] | None = None) -> Any:
         """A boto3 client: the admin's, or that of a session of AssumeRole."""

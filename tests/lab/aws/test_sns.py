@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.server
 import json
 import threading
@@ -59,7 +58,7 @@ class Receiver:
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     one = Receiver()
-    with contextlib.closing(one.server):
+    with one.server:
         yield one
         one.server.shutdown()
 
