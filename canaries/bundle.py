@@ -24,12 +24,7 @@ LIMIT_BYTES: Final = 2_000_000
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 PACKAGE: Final = Path(__file__).parent
 
-OURS: Final[dict[Kind, tuple[str, ...]]] = {
-    "probe": ("shared", "probe"),
-    "journey": ("shared", "journey"),
-    "ledger": ("shared", "probe", "ledger"),
-}
-VENDORED: Final[dict[Kind, tuple[str, ...]]] = {"probe": ("dnspython",), "journey": (), "ledger": ("dnspython",)}
+VENDORED: Final = ("dnspython",)
 PINNED: Final = {"dnspython": "2.9.2"}  # as in pyproject.toml; another version would be another bundle
 ENTRY: Final = '''"""The canary's entry point."""
 
@@ -68,14 +63,14 @@ def build(kind: Kind, config: Mapping[str, Any]) -> Bundle:
         "python/config.json": json.dumps(config, indent=1, sort_keys=True).encode() + b"\n",
         "python/canaries/__init__.py": (PACKAGE / "__init__.py").read_bytes(),
     }
-    for part in OURS[kind]:
+    for part in ("shared", kind):
         files |= {f"python/canaries/{part}/{path.name}": path.read_bytes() for path in (PACKAGE / part).glob("*.py")}
-    for name in VENDORED[kind]:
+    for name in VENDORED:
         files |= {f"python/{path}": data for path, data in vendor(name).items()}
     data = archive(files)
     if len(data) > LIMIT_BYTES:
         raise BundleError(f"{kind}: the bundle has {len(data)} bytes, more than {LIMIT_BYTES}")
-    versions = {name: PINNED[name] for name in VENDORED[kind]}
+    versions = {name: PINNED[name] for name in VENDORED}
     return Bundle(kind, data, hashlib.sha256(data).hexdigest(), f"{kind}.handler", tuple(sorted(files)), versions)
 
 

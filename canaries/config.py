@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canaries.probe.settings import NAME, Arc, Limits, Page, ProbeSettings, Rounds, Target
+from canaries.probe.settings import Arc, Page, ProbeSettings, Rounds
 from canaries.shared.settings import encode
+from canaries.shared.target import NAME, Limits, Target
 from topology.model import NAME_TARGET, alb_target
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from aws_synthetics.selenium import synthetics_webdriver
 
 from canaries.probe import metrics, report, verdict
 from canaries.probe.arc import RoutingReader
-from canaries.probe.publish import Writer
 from canaries.probe.rounds import Prober, Round, grid
 from canaries.probe.settings import ProbeSettings
 from canaries.shared import aws, settings, trace
+from canaries.shared.publish import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +78,7 @@ def _start(configuration: Path) -> Warm:
     warm = Warm(
         settings=loaded,
         prober=Prober(loaded, routing),
-        writer=Writer(loaded.write_to, limits.write_s),
+        writer=Writer(metrics.NAMESPACE, loaded.write_to, limits.write_s),
         xray=aws.client("xray", loaded.vantage, loaded.trace_to, limits.write_s),
     )
     _warm.append(warm)

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from canaries.probe import verdict
-from canaries.probe.exchange import Ask, Connection, Exchange, Kind, exchange
-from canaries.probe.resolve import resolver
-from canaries.probe.settings import NAME, Page, ProbeSettings, Target
+from canaries.probe.settings import Page, ProbeSettings
 from canaries.probe.verdict import Cell, Look
 from canaries.shared import trace
+from canaries.shared.exchange import Ask, Connection, Exchange, Kind, exchange
+from canaries.shared.resolve import resolver
+from canaries.shared.target import NAME, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from canaries.probe.resolve import Answer
+    from canaries.shared.resolve import Answer
 
 THREADS: Final = 16
 

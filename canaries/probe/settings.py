@@ -3,33 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-NAME = "name"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Something to probe: ``name`` (``alb-<region>`` or ``name``), its address, and the Region behind it, None for the Route 53 name."""
-
-    name: str
-    url: str
-    region: str | None = None
-
-    @property
-    def host(self) -> str:
-        """The host to resolve, connect to and name in SNI and Host."""
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def secure(self) -> bool:
-        """Whether it is asked over TLS."""
-        return urlsplit(self.url).scheme == "https"
-
-    @property
-    def port(self) -> int:
-        """The port, the scheme's own where the address has none."""
-        return urlsplit(self.url).port or (443 if self.secure else 80)
+from canaries.shared.target import Limits, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +25,6 @@ class Rounds:
     offset_s: float = 6.0
     until_s: float = 50.0
     retry_after_s: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long things may take, in seconds, and the milliseconds above which a page counts as degraded."""
-
-    connect_s: float = 1.0
-    total_s: float = 3.0
-    write_s: float = 1.0
-    degraded_ms: float = 1000.0
-    body_bytes: int = 262_144
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from canaries.probe.exchange import Exchange
+    from canaries.shared.exchange import Exchange
 
 DOWN_SHARE: Final = 0.75
 

@@ -50,6 +50,7 @@ def headers(trace: TraceId, parent: str, sampled: bool, vantage: str, user_agent
     flag = "1" if sampled else "0"
     return {
         "User-Agent": user_agent,
+        "Accept": "text/html, */*",
         SYNTHETIC_HEADER: "true",
         "traceparent": f"00-{trace.w3c}-{parent}-0{flag}",
         "X-Amzn-Trace-Id": f"Root={trace};Parent={parent};Sampled={flag}",

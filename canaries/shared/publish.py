@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from canaries.probe.metrics import NAMESPACE
 from canaries.shared import aws
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ SLACK_S: Final = 0.3  # signing, serialising and the thread's start, on top of t
 class Writer:
     """One client and one thread a Region, kept while the process is warm. ``last`` has what became of the last write to each."""
 
+    namespace: str
     regions: Mapping[str, str | None]
     timeout_s: float
     last: dict[str, str | None] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Writer:
     def _put(self, region: str, datums: list[dict[str, Any]]) -> str | None:
         began = time.perf_counter()
         try:
-            self._clients[region].put_metric_data(Namespace=NAMESPACE, MetricData=datums)
+            self._clients[region].put_metric_data(Namespace=self.namespace, MetricData=datums)
         except aws.errors() as error:
             return f"{aws.short(error)} after {time.perf_counter() - began:.2f} s"
         return None

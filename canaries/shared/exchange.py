@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from canaries.probe.resolve import Answer, ResolveError
+from canaries.shared.resolve import Answer, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,6 +75,8 @@ class Ask:
     body_bytes: int = 262_144
     turn: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class Connection:
             phase = Phase.TTFB
             reader = _Reader(self._socket, deadline)
             self._send(ask, deadline)
-            response = _begin(reader)
+            response = _begin(reader, ask.method)
             marks.append(reader.first_byte or time.perf_counter())
             phase = Phase.TRANSFER
             status, headers = response.status, {name.lower(): value for name, value in response.getheaders()}
@@ -213,10 +215,12 @@ class Connection:
         assert self._socket is not None
         default = 443 if ask.secure else 80
         host = ask.url_host if ask.port == default else f"{ask.url_host}:{ask.port}"
-        lines = [f"GET {ask.path} HTTP/1.1", f"Host: {host}", "Accept: */*", "Accept-Encoding: identity"]
+        lines = [f"{ask.method} {ask.path} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
         lines += [f"{name}: {value}" for name, value in ask.headers.items()]
+        if ask.data or ask.method == "POST":
+            lines.append(f"Content-Length: {len(ask.data)}")
         self._socket.settimeout(_left(deadline))
-        self._socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + ask.data)
 
 
 class _Reader(io.RawIOBase):
@@ -243,8 +247,8 @@ class _Reader(io.RawIOBase):
         return io.BufferedReader(self, 65536)
 
 
-def _begin(reader: _Reader) -> http.client.HTTPResponse:
-    response = http.client.HTTPResponse(reader, method="GET")  # type: ignore[arg-type]
+def _begin(reader: _Reader, method: str) -> http.client.HTTPResponse:
+    response = http.client.HTTPResponse(reader, method=method)  # type: ignore[arg-type]
     response.begin()
     return response
 
