@@ -27,7 +27,7 @@ _MODULES = {
     "starlette": "starlette.applications",
     "botocore": "botocore.client",
     "boto3": "botocore.client",
-    "pika": "pika.channel",
+    "pika": "pika",
     "redis": "redis",
     "flask": "flask",
     "fastapi": "fastapi",
