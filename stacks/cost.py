@@ -128,7 +128,7 @@ def _metrics_read(item: dict[str, Any]) -> int:
 
 def _period(item: dict[str, Any]) -> int:
     periods = [query["MetricStat"]["Period"] for query in item.get("Metrics", ()) if "MetricStat" in query]
-    return min(periods, default=item.get("Period", 60))
+    return int(min(periods, default=item.get("Period", 60)))
 
 
 def every_minutes(expression: str) -> float:
