@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from canaries.shared.target import Limits, Target
+from canaries.shared.target import Common
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +35,11 @@ class Arc:
     controls: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSettings(Common):
     """All of it. ``write_to`` maps every Region that observations go to onto a private CloudWatch endpoint, or None for AWS's own."""
 
-    workload: str
-    vantage: str
-    targets: tuple[Target, ...]
     pages: tuple[Page, ...]
     write_to: dict[str, str | None]
-    rounds: Rounds = field(default_factory=Rounds)
-    limits: Limits = field(default_factory=Limits)
-    resolver: str | None = None
-    ca: str | None = None
+    rounds: Rounds = Rounds()
     arc: Arc | None = None
-    trace_to: str | None = None
-    region_header: str = "X-Retail-Store-Metadata"
-    traces: bool = True
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """The Regions that have a target of their own."""
-        return tuple(target.region for target in self.targets if target.region is not None)

@@ -41,3 +41,35 @@ class Limits:
     write_s: float = 1.0
     degraded_ms: float = 1000.0
     body_bytes: int = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What every canary's configuration has.
+
+    workload, vantage   whose store is looked at, and from which Region
+    targets             the Regions' load balancers and the Route 53 name
+    resolver            ``ip:port`` of a DNS server, None for the system's
+    ca                  PEM text of the store's own certificate authority, None for the public ones
+    trace_to            a private X-Ray endpoint, None for AWS's own
+    """
+
+    workload: str
+    vantage: str
+    targets: tuple[Target, ...]
+    limits: Limits = Limits()
+    resolver: str | None = None
+    ca: str | None = None
+    trace_to: str | None = None
+    traces: bool = True
+    region_header: str = "X-Retail-Store-Metadata"
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The Regions that have a target of their own."""
+        return tuple(target.region for target in self.targets if target.region is not None)
+
+    @property
+    def name(self) -> Target:
+        """The store's Route 53 name."""
+        return next(target for target in self.targets if target.region is None)

@@ -1,0 +1,120 @@
+"""The book of open orders and what follows from it: pure values and decisions.
+
+How a lost order is told from a late one, without a timer: replication keeps the order of commits, and one ledger places its orders one
+after the other. So a Region that shows an order has every order that was acknowledged before it, unless it lost that one for good. An
+order is lost when a Region lacks it and has a later one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LOST_KEPT: Final = 500
+
+
+class Seen(StrEnum):
+    """What a Region says of an order; UNKNOWN where it says nothing that could be used."""
+
+    HERE = "here"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An acknowledged order. ``acknowledged`` is epoch seconds; ``leaving``: a delete was tried, so its absence proves nothing."""
+
+    id: str
+    acknowledged: float
+    taken_in: str | None = None
+    trace: str = ""
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An order that is gone: acknowledged once, absent from a Region that has later ones."""
+
+    id: str
+    acknowledged: float
+    taken_in: str | None
+    missing_in: str
+    noticed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The orders that a ledger has to account for, oldest first, and those it had to give up as lost."""
+
+    open: tuple[Order, ...] = ()
+    lost: tuple[Lost, ...] = ()
+
+    def placed(self, order: Order) -> Book:
+        """With one more order."""
+        return replace(self, open=(*self.open, order))
+
+    def without(self, ids: Sequence[str]) -> Book:
+        """Without orders that are accounted for."""
+        return replace(self, open=tuple(order for order in self.open if order.id not in ids))
+
+    def leaving(self, ids: Sequence[str]) -> Book:
+        """With these orders marked before they are deleted."""
+        return replace(self, open=tuple(replace(order, leaving=True) if order.id in ids else order for order in self.open))
+
+    def given_up(self, lost: Sequence[Lost]) -> Book:
+        """With these orders moved from open to lost; the oldest losses are forgotten in time."""
+        rest = self.without([each.id for each in lost])
+        return replace(rest, lost=(*self.lost, *lost)[-LOST_KEPT:])
+
+    def as_json(self) -> dict[str, Any]:
+        """The book as it is stored."""
+        return {
+            "version": 1,
+            "open": [{name: getattr(order, name) for name in Order.__dataclass_fields__} for order in self.open],
+            "lost": [{name: getattr(each, name) for name in Lost.__dataclass_fields__} for each in self.lost],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Book:
+        """Read a stored book. Raises ValueError for a shape of another version."""
+        if data.get("version") != 1:
+            raise ValueError(f"a ledger's book of version {data.get('version')!r}; this canary reads version 1")
+        return cls(tuple(Order(**each) for each in data["open"]), tuple(Lost(**each) for each in data["lost"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """What every Region said of every open order: ``by_region[region][order id]``."""
+
+    by_region: Mapping[str, Mapping[str, Seen]] = field(default_factory=dict)
+
+
+def lost(book: Book, seen: Sightings, now: float) -> list[Lost]:
+    """The orders that a Region lacks although it has a later one; each named once, with the first Region that shows it."""
+    found: dict[str, Lost] = {}
+    for region, orders in seen.by_region.items():
+        latest = max((order.acknowledged for order in book.open if orders.get(order.id) is Seen.HERE), default=None)
+        for order in book.open:
+            if latest is None or order.leaving or order.acknowledged >= latest or orders.get(order.id) is not Seen.ABSENT:
+                continue
+            found.setdefault(order.id, Lost(order.id, order.acknowledged, order.taken_in, region, now))
+    return sorted(found.values(), key=lambda each: each.acknowledged)
+
+
+def due(book: Book, now: float, keep_s: float) -> list[Order]:
+    """The orders to delete: old enough, or already half deleted."""
+    return [order for order in book.open if order.leaving or now - order.acknowledged >= keep_s]
+
+
+def loss_window(book: Book, gone: Sequence[Lost]) -> tuple[float | None, float] | None:
+    """The measured RPO: from the last order that survived before the losses to the last one lost, epoch seconds; None without losses."""
+    if not gone:
+        return None
+    first = min(each.acknowledged for each in gone)
+    survived = [order.acknowledged for order in book.open if order.acknowledged < first]
+    return (max(survived) if survived else None, max(each.acknowledged for each in gone))
