@@ -8,7 +8,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,21 +29,27 @@ from crosswatch_exporters.guards.redaction import redactor
 from crosswatch_exporters.guards.sampling import sampler_from
 from crosswatch_exporters.health import Breaker
 from crosswatch_exporters.intake import Intake, LogIntake, SpanIntake
+from crosswatch_exporters.journal.recovery import Recovery
+from crosswatch_exporters.journal.spool import Spool, UnsafeSpool
 from crosswatch_exporters.ledger import Account, Ledger
 from crosswatch_exporters.lifecycle import Lifecycle
 from crosswatch_exporters.metrics import MetricStore, ScheduledReader
 from crosswatch_exporters.packing import LogPacker, MetricPacker, Pack, SpanPacker
 from crosswatch_exporters.pipeline import Pipeline
-from crosswatch_exporters.queues import BlockQueue, MemoryQueue
-from crosswatch_exporters.resource import log_group_of, make_resource
+from crosswatch_exporters.queues import Backlog, BlockQueue, MemoryQueue
+from crosswatch_exporters.resource import log_group_of, make_resource, process_attributes
 from crosswatch_exporters.sender import Sender
-from crosswatch_exporters.settings import Settings, read_settings
+from crosswatch_exporters.settings import MIB, Settings, read_settings
 
 log = logging.getLogger(__name__)
 
 # The other Region gets the traffic back to the own one only after this many probes in a row, over at least so many seconds.
 _HYSTERESIS_PROBES = 3
 _HYSTERESIS_SECONDS = 30.0
+
+# How the spool's size is divided. Fixed shares keep a flood of one signal from displacing the others.
+_SHARES = {"traces": 0.4, "logs": 0.4, "metrics": 0.1, "classic_metrics": 0.1}
+_MEMORY_BYTES = 16 * MIB
 
 
 class CrosswatchConfigurator:
@@ -61,44 +67,80 @@ def install(settings: Settings) -> Lifecycle:
         log.warning("%s", problem)
     resource = make_resource(settings)
     settings = _with_log_headers(settings, resource)
-    assembly = _Assembly(settings)
-    propagate.set_global_textmap(_propagator(settings))
-    redact = redactor(settings.redact, settings.redact_allow)
-    flush = lambda timeout: assembly.pipeline.flush(timeout)  # noqa: E731  # bound late: the pipeline is complete only below
-
-    tracer_provider = TracerProvider(
-        sampler=sampler_from(settings.sampler, settings.sampler_argument, settings.asgi_event_spans), resource=resource, shutdown_on_exit=False
-    )
-    logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    if "traces" in settings.routes:
-        put = assembly.intake(Otlp("traces", TRACE_LIMITS), SpanPacker(TRACE_LIMITS, redact))
-        tracer_provider.add_span_processor(SpanIntake(put, flush))
-    if "logs" in settings.routes:
-        put = assembly.intake(Otlp("logs", LOG_LIMITS), LogPacker(LOG_LIMITS, redact))
-        logger_provider.add_log_record_processor(LogIntake(put, flush))
-    readers: list[Callable[[], ScheduledReader]] = []
-    if "metrics" in settings.routes:
-        store = assembly.store(Otlp("metrics", METRIC_LIMITS), MetricPacker(METRIC_LIMITS))
-        exponential = settings.histogram == "base2_exponential_bucket_histogram"
-        readers.append(lambda: ScheduledReader(store, settings.metric_interval, settings.temporality, exponential))
-    if settings.classic != "off":
-        from crosswatch_exporters.classic.install import classic_lane
-
-        destination, packer, route = classic_lane(settings)
-        classic_store = assembly.store(destination, packer, route)
-        readers.append(lambda: ScheduledReader(classic_store, settings.metric_interval, "delta", exponential=True))
-
-    def make_meters() -> MeterProvider:
-        return MeterProvider([make() for make in readers], resource=lifecycle.resource, shutdown_on_exit=False)
-
-    lifecycle = Lifecycle(assembly.build(), resource, settings.shutdown_timeout)
-    meter_provider = GuardedMeterProvider(make_meters, settings.cardinality_limit, redact)
-    lifecycle.adopt(tracer_provider, meter_provider, assembly.credentials)
-    metrics.set_meter_provider(meter_provider)
-    trace.set_tracer_provider(tracer_provider)
-    set_logger_provider(logger_provider)
+    propagate.set_global_textmap(make_propagator(settings.propagators))
+    providers = _Providers(settings, resource)
+    lifecycle = Lifecycle(providers.build, settings.shutdown_timeout)
+    providers.flush = lifecycle.flush
+    trace.set_tracer_provider(providers.tracers)
+    set_logger_provider(providers.loggers)
+    metrics.set_meter_provider(providers.meters)
     lifecycle.start()
     return lifecycle
+
+
+class _Providers:
+    """The SDK's providers, which live as long as the process and its children, and how a pipeline is connected to them."""
+
+    def __init__(self, settings: Settings, resource: Resource) -> None:
+        self.flush: Callable[[float], bool] = lambda timeout: False
+        self._settings = settings
+        self._resource = resource
+        self._redact = redactor(settings.redact, settings.redact_allow)
+        self._spans = SpanIntake(lambda timeout: self.flush(timeout))
+        self._records = LogIntake(lambda timeout: self.flush(timeout))
+        self._built_before = False
+        sampler = sampler_from(settings.sampler, settings.sampler_argument, settings.asgi_event_spans)
+        self.tracers = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        self.loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        if "traces" in settings.routes:
+            self.tracers.add_span_processor(self._spans)
+        if "logs" in settings.routes:
+            self.loggers.add_log_record_processor(self._records)
+        self._readers: list[Callable[[], ScheduledReader]] = []
+        self.meters: GuardedMeterProvider
+
+    def build(self) -> Pipeline:
+        """A pipeline, connected; the providers' former one is forgotten."""
+        settings = self._settings
+        if self._built_before:
+            self._become_another_process()
+        assembly = _Assembly(settings)
+        if "traces" in settings.routes:
+            self._spans.put = assembly.intake(Otlp("traces", TRACE_LIMITS), SpanPacker(TRACE_LIMITS, self._redact))
+        if "logs" in settings.routes:
+            self._records.put = assembly.intake(Otlp("logs", LOG_LIMITS), LogPacker(LOG_LIMITS, self._redact))
+        self._readers = list(self._metric_readers(assembly))
+        pipeline = assembly.build()
+        if self._built_before:
+            self.meters.after_fork()
+        else:
+            self.meters = GuardedMeterProvider(self._make_meters, settings.cardinality_limit, self._redact)
+            self._built_before = True
+        pipeline.collect = self.meters.shutdown
+        return pipeline
+
+    def _metric_readers(self, assembly: "_Assembly") -> Iterator[Callable[[], ScheduledReader]]:
+        settings, interval = self._settings, self._settings.metric_interval
+        if "metrics" in settings.routes:
+            store = assembly.store(Otlp("metrics", METRIC_LIMITS), MetricPacker(METRIC_LIMITS))
+            exponential = settings.histogram == "base2_exponential_bucket_histogram"
+            yield lambda: ScheduledReader(store, interval, settings.temporality, exponential)
+        if settings.classic != "off":
+            from crosswatch_exporters.classic.install import classic_lane
+
+            destination, packer, route = classic_lane(settings)
+            classic = assembly.store(destination, packer, route)
+            yield lambda: ScheduledReader(classic, interval, "delta", exponential=True)
+
+    def _make_meters(self) -> MeterProvider:
+        return MeterProvider([make() for make in self._readers], resource=self._resource, shutdown_on_exit=False)
+
+    def _become_another_process(self) -> None:
+        """A forked child is another instance of the service: its cumulative metrics are its own."""
+        update = Resource(process_attributes())
+        self._resource = self._resource.merge(update)
+        for provider in (self.tracers, self.loggers):
+            provider._update_resource(update)
 
 
 class _Assembly:
@@ -110,6 +152,8 @@ class _Assembly:
         self.credentials = CredentialProvider()
         self._intakes: dict[str, Intake] = {}
         self._senders: dict[str, Sender] = {}
+        self._lanes: dict[str, tuple[Account, Backlog, Sender]] = {}
+        self._spool = _open_spool(settings)
         self.pipeline: Pipeline
 
     def intake(self, destination: Destination, pack: Pack) -> Callable[[Any], None]:
@@ -125,15 +169,28 @@ class _Assembly:
 
     def build(self) -> Pipeline:
         """The pipeline of all that was made."""
-        self.pipeline = Pipeline(self.ledger, self._intakes, self._senders, self._settings.tick)
+        recovery = Recovery(self._spool, self._lanes, self._settings.spool_max_bytes) if self._spool else None
+        self.pipeline = Pipeline(self.ledger, self._intakes, self._senders, self._settings.tick, self._spool, recovery)
         return self.pipeline
 
     def _lane(self, destination: Destination, route: Route | None) -> tuple[Account, BlockQueue, Sender]:
         account = self.ledger.account(destination.name)
-        queue = MemoryQueue(account, self._settings.spool_max_bytes // 4)
-        sender = Sender(destination, queue, account, self._endpoints(destination.name, route))
+        backlog = Backlog(self._queue(account))
+        account.spooled = lambda: backlog.items
+        sender = Sender(destination, backlog, account, self._endpoints(destination.name, route))
         self._senders[destination.name] = sender
-        return account, queue, sender
+        self._lanes[destination.name] = (account, backlog, sender)
+        return account, backlog, sender
+
+    def _queue(self, account: Account) -> BlockQueue:
+        share = _SHARES[account.signal]
+        if self._spool is not None:
+            try:
+                return self._spool.lane(account, share)
+            except OSError as error:
+                log.warning("the spool cannot be used (%s); telemetry waits in memory", error)
+                self._spool = None
+        return MemoryQueue(account, min(_MEMORY_BYTES, int(self._settings.spool_max_bytes * share)))
 
     def _endpoints(self, name: str, route: Route | None) -> list[Endpoint]:
         settings = self._settings
@@ -144,6 +201,17 @@ class _Assembly:
         if other:
             endpoints.append(open_endpoint(name, other, settings, self.credentials, Breaker()))
         return endpoints
+
+
+def _open_spool(settings: Settings) -> Spool | None:
+    """The spool, or None (with a warning) where there cannot be one."""
+    if settings.spool_dir is None:
+        return None
+    try:
+        return Spool(settings.spool_dir, settings.region, settings.service, settings.spool_max_bytes, settings.spool_fsync)
+    except (UnsafeSpool, OSError) as error:
+        log.warning("%s; telemetry waits in memory and does not survive the process", error)
+        return None
 
 
 def _with_log_headers(settings: Settings, resource: Resource) -> Settings:
@@ -168,7 +236,7 @@ def _with_log_headers(settings: Settings, resource: Resource) -> Settings:
     return replace(settings, routes=routes, failover_routes=failover)
 
 
-def _propagator(settings: Settings) -> Any:
+def make_propagator(names: Sequence[str]) -> Any:
     """The composite of OTEL_PROPAGATORS, made here because the API reads the variable before a distro can set its default."""
     from opentelemetry.baggage.propagation import W3CBaggagePropagator
     from opentelemetry.propagators.composite import CompositePropagator
@@ -177,7 +245,7 @@ def _propagator(settings: Settings) -> Any:
 
     known: Mapping[str, Callable[[], Any]] = {"tracecontext": TraceContextTextMapPropagator, "baggage": W3CBaggagePropagator}
     chosen = []
-    for name in settings.propagators:
+    for name in names:
         if name in known:
             chosen.append(known[name]())
         elif name != "none":

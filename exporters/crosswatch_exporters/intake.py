@@ -21,6 +21,7 @@ from crosswatch_exporters.queues import BlockQueue
 
 log = logging.getLogger(__name__)
 
+_OWN_LOGGERS = "crosswatch_exporters"
 # Encoded in one go: small enough to leave the interpreter to the service every millisecond or two.
 _BATCH = 512
 
@@ -36,6 +37,7 @@ class Intake:
         self._pack = pack
         self._queue = queue
         self._notify = notify
+        self._refusal = Loss.QUEUE_FULL
         self.wake: Callable[[], None] = lambda: None
         account.waiting = self._items.__len__
 
@@ -46,11 +48,16 @@ class Intake:
         if waiting >= self._capacity:
             with self._account.lock:
                 self._account.taken += 1
-                self._account.lose(Loss.QUEUE_FULL, 1)
+                self._account.lose(self._refusal, 1)
             return
         items.append(item)
         if waiting >= self._wake_at:
             self.wake()
+
+    def close(self) -> None:
+        """Take nothing more; what still comes is counted as lost."""
+        self._refusal = Loss.SHUTDOWN
+        self._capacity = 0
 
     def drain(self) -> None:
         """Encode what has arrived and put it into the queue."""
@@ -82,6 +89,7 @@ class Pump:
         self._intakes = list(intakes)
         self._tick = tick
         self._wake = threading.Event()
+        self._drained = threading.Event()
         self._busy = threading.Lock()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -99,9 +107,17 @@ class Pump:
             for intake in self._intakes:
                 intake.drain()
 
+    def nudge(self) -> None:
+        """Drain now, in the pump's thread, and return when that is done or after a second."""
+        self._drained.clear()
+        self._wake.set()
+        self._drained.wait(1.0)
+
     def close(self, timeout: float) -> None:
         """Let the thread drain once more and end; wait at most `timeout` seconds for it."""
         self._closed = True
+        for intake in self._intakes:
+            intake.close()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -116,14 +132,15 @@ class Pump:
             self._wake.wait(self._tick)
             self._wake.clear()
             self.drain()
+            self._drained.set()
         self.drain()
 
 
 class SpanIntake(SpanProcessor):
-    """The tracer provider's processor: sampled spans go to the intake when they end."""
+    """The tracer provider's processor: sampled spans go to the intake when they end. `put` is set when the pipeline is built, again after a fork."""
 
-    def __init__(self, put: Callable[[Any], None], flush: Callable[[float], bool]) -> None:
-        self._put = put
+    def __init__(self, flush: Callable[[float], bool]) -> None:
+        self.put: Callable[[Any], None] = lambda item: None
         self._flush = flush
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -136,7 +153,7 @@ class SpanIntake(SpanProcessor):
         """Hand a finished span over."""
         context = span.context
         if context is not None and context.trace_flags & 1:
-            self._put(span)
+            self.put(span)
 
     def shutdown(self) -> None:
         """The pipeline is closed as a whole, by its own hook."""
@@ -149,13 +166,15 @@ class SpanIntake(SpanProcessor):
 class LogIntake(LogRecordProcessor):
     """The logger provider's processor."""
 
-    def __init__(self, put: Callable[[Any], None], flush: Callable[[float], bool]) -> None:
-        self._put = put
+    def __init__(self, flush: Callable[[float], bool]) -> None:
+        self.put: Callable[[Any], None] = lambda item: None
         self._flush = flush
 
     def on_emit(self, log_record: Any) -> None:
-        """Hand a record over."""
-        self._put(log_record)
+        """Hand a record over, unless it is one of our own: a failing log destination must not feed itself."""
+        scope = log_record.instrumentation_scope
+        if scope is None or not scope.name.startswith(_OWN_LOGGERS):
+            self.put(log_record)
 
     def shutdown(self) -> None:
         """The pipeline is closed as a whole, by its own hook."""

@@ -1,47 +1,47 @@
-"""How telemetry begins, forks and ends with its process: atexit, SIGTERM, fork."""
+"""How telemetry begins, forks and ends with its process: atexit, SIGTERM, fork, multiprocessing.
+
+After a fork the child gets a pipeline of its own, built as the parent's was: queues, journal, connections and threads are never shared, and locks
+that a thread of the parent held are left behind. The parent's items stay the parent's.
+"""
 
 import atexit
 import logging
 import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from opentelemetry.sdk.resources import Resource
-
-from crosswatch_exporters.aws.credentials import CredentialProvider
 from crosswatch_exporters.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """Owns the pipeline and the providers of one process."""
+    """Owns the process's pipeline. `build` makes one, connects it to the providers, and is called again in a forked child."""
 
-    def __init__(self, pipeline: Pipeline, resource: Resource, shutdown_timeout: float) -> None:
-        self.pipeline = pipeline
-        self.resource = resource
+    def __init__(self, build: Callable[[], Pipeline], shutdown_timeout: float) -> None:
+        self._build = build
         self._timeout = shutdown_timeout
-        self._meters: Any = None
-        self._tracers: Any = None
-        self._credentials: CredentialProvider | None = None
-        self._previous: Any = None
-
-    def adopt(self, tracers: Any, meters: Any, credentials: CredentialProvider) -> None:
-        """The parts that need to know of a fork or of the end."""
-        self._tracers, self._meters, self._credentials = tracers, meters, credentials
-        self.pipeline.collect = meters.shutdown
+        self._known_to_multiprocessing = False
+        self.pipeline = build()
 
     def start(self) -> None:
-        """Start the threads and hook the process's end."""
+        """Start the threads, and hook fork and the process's end."""
         self.pipeline.start()
         atexit.register(self.close)
+        os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
+    def flush(self, timeout: float) -> bool:
+        """Deliver what has arrived; whether that succeeded within `timeout` seconds."""
+        return self.pipeline.flush(timeout)
+
     def close(self) -> None:
-        """Store and deliver what can be delivered in the time allowed."""
+        """Store everything, and deliver what can be delivered in the time allowed."""
         self.pipeline.close(self._timeout)
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
@@ -53,4 +53,16 @@ class Lifecycle:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
+    def _before_fork(self) -> None:
+        """multiprocessing ends its children without atexit, but has finalizers of its own."""
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is not None and not self._known_to_multiprocessing:
+            self._known_to_multiprocessing = True
+            util.register_after_fork(self, lambda lifecycle: util.Finalize(lifecycle, lifecycle.close, exitpriority=0))
 
+    def _after_fork(self) -> None:
+        if self.pipeline.closed:
+            return
+        self.pipeline.abandon()
+        self.pipeline = self._build()
+        self.pipeline.start()

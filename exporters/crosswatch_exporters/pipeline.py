@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from crosswatch_exporters.intake import Intake, Pump
+from crosswatch_exporters.journal.recovery import Recovery
+from crosswatch_exporters.journal.spool import Spool
 from crosswatch_exporters.ledger import Ledger
 from crosswatch_exporters.sender import Sender
 
@@ -21,6 +23,8 @@ class Pipeline:
     intakes: Mapping[str, Intake]
     senders: Mapping[str, Sender]
     tick: float
+    spool: Spool | None = None
+    recovery: Recovery | None = None
     collect: Callable[[], None] = lambda: None
     pump: Pump = field(init=False)
     closed: bool = field(default=False, init=False)
@@ -34,9 +38,13 @@ class Pipeline:
         self.pump.start()
         for sender in self.senders.values():
             sender.start()
+        if self.recovery is not None:
+            self.recovery.start()
 
     def flush(self, timeout: float) -> bool:
         """Encode and send what has arrived by now; whether all of it was delivered within `timeout` seconds."""
+        if self.closed:
+            return False
         by = time.monotonic() + timeout
         self.pump.drain()
         for sender in self.senders.values():
@@ -44,19 +52,37 @@ class Pipeline:
         return all(sender.idle.wait(max(0.0, by - time.monotonic())) for sender in self.senders.values())
 
     def close(self, timeout: float) -> None:
-        """Store everything, deliver what can be delivered within `timeout` seconds, say in one line what became of it all, and end the threads."""
+        """Store everything, deliver what can be delivered within `timeout` seconds, say in one line what became of it all, and end the threads.
+
+        What other threads still emit meanwhile goes to the spool as long as possible: the intakes close last.
+        """
         with self._closing:
             if self.closed:
                 return
             self.closed = True
         by = time.monotonic() + timeout
+        if self.recovery is not None:
+            self.recovery.close()
         self.collect()
-        self.pump.close(max(0.5, timeout / 2))
+        self.pump.nudge()
         for sender in self.senders.values():
             sender.close(by)
         for sender in self.senders.values():
             sender.join(by)
+        self.pump.close(1.0)
         for sender in self.senders.values():
             with sender.account.lock:
                 sender.queue.close()
+        if self.recovery is not None:
+            self.recovery.release()
+        if self.spool is not None:
+            self.spool.close()
         log.info("telemetry: %s", self.ledger)
+
+    def abandon(self) -> None:
+        """In a forked child: leave everything to the parent, whose it is."""
+        self.closed = True
+        if self.recovery is not None:
+            self.recovery.abandon()
+        if self.spool is not None:
+            self.spool.abandon()

@@ -45,7 +45,6 @@ class MemoryQueue:
         self._busy = 0
         self.items = 0
         self.weight = 0
-        account.spooled = lambda: self.items
 
     def append(self, block: Block) -> None:
         """Add a block, displacing the oldest that are not being sent."""
@@ -76,4 +75,56 @@ class MemoryQueue:
         self._busy = max(0, self._busy - count)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """What is still here ends with the process."""
+        self._account.lose(Loss.SHUTDOWN, self.items)
+        self.items = 0
+
+
+class Backlog:
+    """Several queues as one: what was taken over from ended processes first, then our own. New blocks go to our own."""
+
+    def __init__(self, own: BlockQueue) -> None:
+        self.own = own
+        self._taken_over: deque[BlockQueue] = deque()
+        self._current: BlockQueue = own
+
+    def take_over(self, queue: BlockQueue) -> None:
+        """Add the queue of an ended process."""
+        self._taken_over.append(queue)
+
+    @property
+    def items(self) -> int:
+        """Items in all of them."""
+        return self.own.items + sum(queue.items for queue in self._taken_over)
+
+    @property
+    def weight(self) -> int:
+        """Bytes in all of them."""
+        return self.own.weight + sum(queue.weight for queue in self._taken_over)
+
+    def append(self, block: Block) -> None:
+        """Add to our own."""
+        self.own.append(block)
+
+    def head(self, count: int) -> list[Block]:
+        """The first blocks of the first queue that has any."""
+        while self._taken_over:
+            self._current = self._taken_over[0]
+            if blocks := self._current.head(count):
+                return blocks
+            self._taken_over.popleft().close()
+        self._current = self.own
+        return self.own.head(count)
+
+    def settle(self, items: int) -> None:
+        """On the queue that `head` was last taken from."""
+        self._current.settle(items)
+
+    def commit(self, count: int) -> None:
+        """On the queue that `head` was last taken from."""
+        self._current.commit(count)
+
+    def close(self) -> None:
+        """Close all."""
+        for queue in (*self._taken_over, self.own):
+            queue.close()

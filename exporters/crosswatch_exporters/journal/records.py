@@ -1,0 +1,65 @@
+"""The format of a segment: a magic number with the version, then records that each carry their own checksum.
+
+    segment = MAGIC record*
+    record  = marker crc32 payload-length items weight oldest_ns newest_ns payload        (little endian)
+
+The checksum covers everything after itself. A record that is cut short or damaged is skipped: reading goes on at the next marker whose record
+is sound.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+
+from crosswatch_exporters.blocks import Block
+
+MAGIC = b"CWSPOOL\x01"
+_MARKER = b"CWR1"
+_HEAD = Struct("<4sIIIIQQ")
+_AFTER_CRC = 8
+HEAD_BYTES = _HEAD.size
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A block as it lies in a segment; `end` is the offset after its record."""
+
+    block: Block
+    end: int
+
+
+def encode(block: Block) -> bytes:
+    """The record of a block."""
+    head = _HEAD.pack(_MARKER, 0, len(block.payload), block.items, block.weight, _u64(block.oldest_ns), _u64(block.newest_ns))
+    crc = zlib.crc32(block.payload, zlib.crc32(head[_AFTER_CRC:]))
+    return b"".join((head[:4], crc.to_bytes(4, "little"), head[_AFTER_CRC:], block.payload))
+
+
+def read_at(data: bytes, offset: int) -> Stored | None:
+    """The record at `offset`, or None when there is no sound one."""
+    if offset + HEAD_BYTES > len(data):
+        return None
+    marker, crc, size, items, weight, oldest, newest = _HEAD.unpack_from(data, offset)
+    end = offset + HEAD_BYTES + size
+    if marker != _MARKER or end > len(data) or zlib.crc32(memoryview(data)[offset + _AFTER_CRC : end]) != crc:
+        return None
+    return Stored(Block(data[offset + HEAD_BYTES : end], items, weight, oldest, newest), end)
+
+
+def read_all(data: bytes, offset: int = 0) -> Iterator[Stored]:
+    """Every sound record from `offset` on, or from the start; nothing when the file is not of our version."""
+    if data[: len(MAGIC)] != MAGIC:
+        return
+    offset = max(offset, len(MAGIC))
+    while 0 <= offset < len(data):
+        stored = read_at(data, offset)
+        if stored is None:
+            offset = data.find(_MARKER, offset + 1)
+        else:
+            yield stored
+            offset = stored.end
+
+
+def _u64(number: int) -> int:
+    return min(max(number, 0), (1 << 64) - 1)
