@@ -94,13 +94,16 @@ class Installation:
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "PGCONNECT_TIMEOUT": "3", "TZ": "UTC"},
             **_identity(),
         )
-        if done.returncode != 0:
+        if done.returncode != 0 or "ERROR:  " in done.stderr:  # single-user mode goes on after an error, and ends with 0
             raise PostgresError(f"{program} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")
         return done.stdout
 
 
 def template(installation: Installation, folder: Path, schemas: dict[str, str]) -> Path:
-    """The data directory all others are copied from: made by the first who asks, with one database for each of ``schemas`` (name -> SQL)."""
+    """The data directory all others are copied from: made by the first who asks, with one database for each of ``schemas``.
+
+    ``schemas`` maps a database's name to its SQL statements, separated by blank lines.
+    """
     path = folder / "template"
     with _locked(folder / "template.lock"):
         if path.exists():
@@ -118,7 +121,7 @@ def template(installation: Installation, folder: Path, schemas: dict[str, str]) 
         single = ("--single", "-j", "-D", str(partial), "-F", "-c", "io_method=sync")
         installation.run("postgres", *single, "postgres", feed="".join(f"CREATE DATABASE {name};\n\n" for name in schemas))
         for name, sql in schemas.items():
-            installation.run("postgres", *single, name, feed=sql.strip() + "\n\n")
+            installation.run("postgres", *single, name, feed="".join(f"{statement};\n\n" for statement in sql.strip().split("\n\n")))
         partial.rename(path)
     return path
 

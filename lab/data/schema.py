@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HEARTBEAT = """
-CREATE TABLE heartbeat (only boolean PRIMARY KEY DEFAULT true CHECK (only), written double precision NOT NULL, region text NOT NULL)
+CREATE TABLE heartbeat (single boolean PRIMARY KEY DEFAULT true CHECK (single), written double precision NOT NULL, region text NOT NULL)
 
 INSERT INTO heartbeat (written, region) VALUES (0, '')
 """
