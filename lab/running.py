@@ -92,7 +92,7 @@ class RunningLab:
         region = next(iter(self.plan.regions))
         environment = self.plan.aws_environment("admin", region)
         del environment["AWS_ENDPOINT_URL"]  # the topology's endpoints lead to each Region
-        arguments = ("apply", "--topology", str(self.plan.path / "topology.yaml"), "--yes")
+        arguments = ("apply", "--topology", str(self.plan.path / "topology.yaml"))
         self.supervisor.run("deploy", (sys.executable, str(ROOT / "deploy.py"), *arguments), environment, within_s=DEPLOY_WITHIN_S)
         self.deployed = True
 

@@ -96,12 +96,12 @@ def up(
     try:
         installed = installed_broker(broker)
     except Refused as refusal:
-        teller.console.print(str(refusal), style="red", markup=False)
+        teller.console.print(str(refusal), style="red", markup=False, soft_wrap=True)
         return 2
     try:
         lab = RunningLab(state_directory(), regions, speed, teller.reports(), installed)
     except (LabIsRunning, OSError) as error:
-        teller.console.print(str(error), style="red", markup=False)
+        teller.console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: lab.end_requested.set())
@@ -130,7 +130,7 @@ def up(
         began = time.monotonic()
         lab.close()
     for failure in failures:
-        teller.console.print(str(failure), style="red", markup=False)
+        teller.console.print(str(failure), style="red", markup=False, soft_wrap=True)
     teller.say(f"[dim]the lab is down, nothing is left of it  {time.monotonic() - began:.1f} s[/dim]")
     return 1 if failures else 0
 

@@ -132,11 +132,11 @@ class _Handler(BaseHTTPRequestHandler):
     def draw(self, drawer: Drawer, query: dict[str, str]) -> None:
         """The dashboard as a picture."""
         try:
-            content, content_type = drawer.draw(query.get("region"), query.get("name"), query.get("theme") == "dark")
+            picture = drawer.draw(query.get("region"), query.get("name"), query.get("theme") == "dark")
         except NotDrawn as error:
             self.answer_json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
             return
-        self.answer(HTTPStatus.OK, content, content_type)
+        self.answer(HTTPStatus.OK, picture, "image/svg+xml")
 
     def act(self, watch: Watch) -> None:
         """Inject or heal."""
