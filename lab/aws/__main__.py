@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from lab import dns, runbooks
 from lab.aws.control import Control
 from lab.aws.gateway import Gateway
 from lab.aws.ingestion import Ingestion
@@ -42,15 +43,21 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     gateway = Gateway(LocalWorld(plan, Options(Ingestion(low, high, options.seed))))
     control = Control(gateway)
+    names: dns.Stoppable | None = None
     try:
         gateway.open()
+        names = dns.start(gateway.world, plan)
+        runbooks.register(gateway.world, plan)
         control.open()
     except OSError as error:
         print(f"lab.aws: cannot listen: {error}", file=sys.stderr)
+        if names is not None:
+            names.stop()
         gateway.close()
         return 2
     stop.wait()
     control.close()
+    names.stop()
     gateway.close()
     return 0
 

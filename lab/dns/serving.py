@@ -124,7 +124,7 @@ class Balancer:
     def ask(self) -> None:
         """Ask now."""
         try:
-            status = admin.call(self.region.alb_admin_port, "GET", "/status", timeout_s=1.0)
+            status = admin.call(self.region.alb_admin_port, "GET", "/health", timeout_s=1.0)
         except (OSError, ValueError, admin.Refusal):
             self._missed += 1
             if self._heard and self._missed >= MISSED_BEFORE_UNHEALTHY:

@@ -9,6 +9,7 @@ import pytest
 
 from lab.aws import registry
 from lab.aws.gateway import Gateway
+from lab.aws.world import LocalWorld
 from lab.dns import setup
 from lab.dns.serving import Dns
 from lab.plan import LabPlan
@@ -19,7 +20,7 @@ class LabWithDns:
 
     def __init__(self, plan: LabPlan) -> None:
         self.plan = plan
-        self.gateway = Gateway(plan)
+        self.gateway = Gateway(LocalWorld(plan))
         self.world = self.gateway.world
         self.gateway.open()
         setup(self.world, plan)
