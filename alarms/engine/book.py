@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from alarms.engine import composite, suppression
 from alarms.engine.entry import Entry
 from alarms.engine.events import Action, Event, HistoryItem, Transition, Withheld
 from alarms.engine.math import MathError
-from alarms.engine.metric import Verdict, evaluate
+from alarms.engine.metric import Datapoint, Verdict, evaluate
 from alarms.engine.model import Alarm, CompositeAlarm, MetricAlarm, parse_composite_alarm, parse_metric_alarm
 from alarms.engine.mute import MuteRule, parse_mute_rule
 from alarms.engine.options import OBSERVED, Options
@@ -57,6 +57,8 @@ class AlarmBook:
         self.options = options
         self.entries: dict[str, Entry] = {}
         self.mute_rules: dict[str, MuteRule] = {}
+        self.observe: Callable[[float, MetricAlarm, Sequence[Datapoint | None], Verdict], None] | None = None
+        """Called after every evaluation of a metric alarm with its instant, the points seen and the verdict."""
         self._phase = phase or (lambda alarm: phase_of(alarm.name, cadence(alarm)))
         self._timers: list[tuple[float, str, str]] = []  # (when, what, alarm): a heap; outdated entries are skipped when they come up
         self._order: list[str] | None = None
@@ -271,6 +273,8 @@ class AlarmBook:
             points = []  # AWS: EvaluationState EVALUATION_ERROR; there is no data to judge by
         verdict = evaluate(alarm, points, entry.state, self.options)
         entry.verdict = verdict
+        if self.observe is not None:
+            self.observe(at, alarm, points, verdict)
         if verdict.state == entry.state:
             self._repeat(entry, at, events)
             return False

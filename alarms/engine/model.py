@@ -213,7 +213,8 @@ def _queries(params: Mapping[str, Any], problems: list[Problem]) -> tuple[Query,
         )
         inner: list[Problem] = []
         queries = parse_queries(params["Metrics"], inner)
-        inner = inner or check(queries, alarm=True)
+        band = params.get("ThresholdMetricId")
+        inner = inner or check(queries, alarm=True, band=band if isinstance(band, str) else None)
         problems.extend(problem.under("Metrics") for problem in inner)
         return queries
     unit = choice(params, "Unit", sorted(UNITS), problems)

@@ -31,12 +31,15 @@ class MetricKey:
         return cls(namespace, name, tuple(sorted((dimensions or {}).items())), unit)
 
     def selects(self, stored: MetricKey) -> bool:
-        """Whether data stored under ``stored`` belongs to this key: dimensions must match exactly, the unit only where one is asked for."""
+        """Whether data stored under ``stored`` belongs to this key: the same dimensions, and the unit where one is asked for.
+
+        Data stored without a unit has the unit None; a stored unit of ``*`` fits any.
+        """
         return (
             self.namespace == stored.namespace
             and self.name == stored.name
             and self.dimensions == stored.dimensions
-            and (self.unit is None or self.unit == (stored.unit or "None"))
+            and (self.unit is None or stored.unit == "*" or self.unit == (stored.unit or "None"))
         )
 
     def __str__(self) -> str:

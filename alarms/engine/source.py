@@ -84,7 +84,8 @@ class MemorySource:
 
     def band(self, stat: MetricStat, width: float, start: int, slots: int, known_at: float) -> tuple[Floats, Floats]:  # noqa: ARG002
         """See `BandSource`. Bands are taken as given: ``width`` does not scale them, and they are known beforehand."""
-        lower, upper = self._bands.get(stat.metric, (EMPTY, EMPTY))
+        edges = (edges for stored, edges in self._bands.items() if stat.metric.selects(stored))
+        lower, upper = next(edges, (EMPTY, EMPTY))
         return (
             by_slot("Average", lower, start, stat.period, slots)[0],
             by_slot("Average", upper, start, stat.period, slots)[0],

@@ -13,8 +13,11 @@ MAX_ALARM_METRICS = 10
 MAX_ALARM_EXPRESSIONS = 10
 
 
-def check(queries: Sequence[Query], *, alarm: bool) -> list[Problem]:
-    """All problems of ``queries``; with ``alarm`` also the restrictions PutMetricAlarm adds. ``where`` starts with the list index."""
+def check(queries: Sequence[Query], *, alarm: bool, band: str | None = None) -> list[Problem]:
+    """All problems of ``queries``; with ``alarm`` also the restrictions PutMetricAlarm adds.
+
+    ``band`` is the id of the query an alarm compares with, which alone may give two series. ``where`` starts with the list index.
+    """
     problems: list[Problem] = []
     known = {query.id: (i, query) for i, query in enumerate(queries)}
     types = _Types(known, alarm)
@@ -26,7 +29,7 @@ def check(queries: Sequence[Query], *, alarm: bool) -> list[Problem]:
         problems.extend(Problem(where, _worded(query.id, what), mend) for what, mend in wrong)
         if wrong:
             continue
-        if alarm and query.return_data and result == "TS[]":
+        if alarm and query.return_data and result == "TS[]" and query.id != band:
             what = "An alarm expression must return one time series"
             problems.append(Problem(where, what, "reduce the array, for example with SUM, MAX or FIRST"))
         elif result not in ("TS", "TS[]") and query.return_data:

@@ -1,0 +1,128 @@
+"""Mutants of the alarms: would a test notice if a threshold, M, N, an operator or a missing-data treatment were another?
+
+A mutant that all tests still pass survives: no test pins that number down. Only tests that say something about the alarm, or about a
+composite above it, are run again, and only with the alarms they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alarms.definitions import Definition
+from alarms.engine import Alarm, CompositeAlarm, DefinitionError, MetricAlarm, MuteRule
+from alarms.engine.model import TREATMENTS
+from alarms.testing.case import Case, Suite
+from alarms.testing.run import run_case
+from alarms.testing.world import Parsed
+
+_OPERATORS = {
+    "GreaterThanThreshold": ("GreaterThanOrEqualToThreshold", "LessThanOrEqualToThreshold"),
+    "GreaterThanOrEqualToThreshold": ("GreaterThanThreshold", "LessThanThreshold"),
+    "LessThanThreshold": ("LessThanOrEqualToThreshold", "GreaterThanOrEqualToThreshold"),
+    "LessThanOrEqualToThreshold": ("LessThanThreshold", "GreaterThanThreshold"),
+    "LessThanLowerThreshold": ("GreaterThanUpperThreshold",),
+    "GreaterThanUpperThreshold": ("LessThanLowerThreshold",),
+    "LessThanLowerOrGreaterThanUpperThreshold": ("LessThanLowerThreshold", "GreaterThanUpperThreshold"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One change to one alarm, and whether a test failed because of it. ``tests`` is how many were asked."""
+
+    alarm: str
+    region: str | None
+    change: str
+    killed: bool
+    tests: int
+
+
+def mutants(alarm: MetricAlarm) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each mutation as words and as the parameters it changes."""
+    n, m = alarm.evaluation_periods, alarm.datapoints_to_alarm
+    if alarm.threshold is not None:
+        step = abs(alarm.threshold) / 10 or 1.0
+        for value in (alarm.threshold + step, alarm.threshold - step):
+            yield f"Threshold {alarm.threshold:g} -> {value:g}", {"Threshold": value}
+    for value in (m - 1, m + 1):
+        if 1 <= value <= n:
+            yield f"DatapointsToAlarm {m} -> {value}", {"DatapointsToAlarm": value}
+    for value in (n - 1, n + 1):
+        if value >= 1:
+            kept = min(m, value)
+            yield f"EvaluationPeriods {n} -> {value} (M {kept})", {"EvaluationPeriods": value, "DatapointsToAlarm": kept}
+    for operator in _OPERATORS[alarm.comparison]:
+        yield f"{alarm.comparison} -> {operator}", {"ComparisonOperator": operator}
+    present = alarm.treat_missing_data or "missing"
+    for treatment in TREATMENTS:
+        if treatment != present:
+            yield f"TreatMissingData {present} -> {treatment}", {"TreatMissingData": treatment}
+
+
+def mutate(suites: Iterable[tuple[Suite, Parsed]], failed: Collection[Case] = ()) -> list[Mutant]:
+    """Try every mutant of every metric alarm against the tests that concern it, leaving out those that ``failed`` anyway.
+
+    Definitions that several files share are mutated once, and killed by a test of any of them.
+    """
+    suites = list(suites)
+    alarms: dict[tuple[str | None, str], tuple[Definition, MetricAlarm]] = {}
+    for _, parsed in suites:
+        for definition, item in parsed:
+            if isinstance(item, MetricAlarm):
+                alarms.setdefault((definition.region, item.name), (definition, item))
+    found = []
+    for definition, alarm in alarms.values():
+        asked = [
+            (case, parsed)
+            for suite, parsed in suites
+            for case in suite.cases
+            if _concerns(case, alarm.name, parsed) and all(case is not other for other in failed)
+        ]
+        for words, changes in mutants(alarm):
+            changed = replace(definition, params={**definition.params, **changes})
+            try:
+                mutant = changed.parse()
+            except DefinitionError:
+                continue  # AWS would refuse it, so nobody can deploy it by mistake
+            killed = any(not run_case(*_only_asked(case, _swapped(parsed, changed, mutant))).passed for case, parsed in asked)
+            found.append(Mutant(alarm.name, definition.region, words, killed, len(asked)))
+    return found
+
+
+def _swapped(parsed: Parsed, changed: Definition, mutant: Alarm | MuteRule) -> Parsed:
+    return [
+        (changed, mutant) if (d.region, d.name, d.kind) == (changed.region, changed.name, "metric") else (d, item) for d, item in parsed
+    ]
+
+
+def _above(names: set[str], parsed: Parsed) -> set[str]:
+    """``names`` and every composite that depends on one of them."""
+    found = set(names)
+    while more := {i.name for _, i in parsed if isinstance(i, CompositeAlarm) and i.name not in found and found & set(i.depends_on)}:
+        found |= more
+    return found
+
+
+def _below(names: set[str], parsed: Parsed) -> set[str]:
+    """``names`` and everything they depend on."""
+    found = set(names)
+    while more := {c for _, i in parsed if isinstance(i, CompositeAlarm) and i.name in found for c in i.depends_on} - found:
+        found |= more
+    return found
+
+
+def _concerns(case: Case, name: str, parsed: Parsed) -> bool:
+    """Whether a test says something that the alarm can change."""
+    if case.expect_actions is not None:
+        return True
+    return bool({item.alarm for item in case.expect} & _above({name}, parsed))
+
+
+def _only_asked(case: Case, parsed: Parsed) -> tuple[Case, Parsed]:
+    """The test with only those alarms that its expectations need (all of them where it lists the complete actions)."""
+    if case.expect_actions is not None:
+        return case, parsed
+    needed = _below({item.alarm for item in case.expect}, parsed)
+    return case, [(d, item) for d, item in parsed if isinstance(item, MuteRule) or item.name in needed]

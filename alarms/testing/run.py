@@ -1,0 +1,149 @@
+"""Run test files: every test in a world of its own, compared with what it expects, remembered for coverage."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from alarms.definitions import Definition, parse_all
+from alarms.engine import Action, CompositeAlarm, Datapoint, DefinitionError, MetricAlarm, Transition, Verdict
+from alarms.engine.composite import deployment_order
+from alarms.engine.problems import Problem as EngineProblem
+from alarms.testing.case import Case, Expectation, Suite, load_suite
+from alarms.testing.explain import explain_state
+from alarms.testing.notation import show_duration
+from alarms.testing.trace import CaseResult, Failure, Glance, Trace, Traces
+from alarms.testing.world import Parsed, World, build
+from topology.problems import Problem, UnusableInput
+
+
+def load_suites(files: Iterable[Path], default: Callable[[], list[Definition]] | None) -> list[tuple[Suite, Parsed]]:
+    """Read test files with their definitions. Raises UnusableInput with the problems of all of them."""
+    rendered: list[list[Definition]] = []
+
+    def once() -> list[Definition]:
+        if not rendered:
+            rendered.append(default() if default else [])
+        return rendered[0]
+
+    problems: list[Problem] = []
+    suites: list[tuple[Suite, Parsed]] = []
+    for path in files:
+        try:
+            suite = load_suite(path, once if default else None)
+            parsed = parse_all(suite.definitions)
+            check_children(parsed)
+            suites.append((suite, parsed))
+        except UnusableInput as error:
+            problems += error.problems
+    if problems:
+        raise UnusableInput(dict.fromkeys(problems))
+    return suites
+
+
+def check_children(parsed: Parsed) -> None:
+    """Refuse composites whose children are not defined in their Region, or that depend on themselves. Raises UnusableInput."""
+    problems: list[Problem] = []
+    alarms = [(d, item) for d, item in parsed if isinstance(item, MetricAlarm | CompositeAlarm)]
+    for region in {definition.region for definition, _ in alarms}:
+        here = {item.name: (d, item) for d, item in alarms if d.region in (region, None) or region is None}
+        rules = {name: item.depends_on for name, (_, item) in here.items() if isinstance(item, CompositeAlarm)}
+        for name, children in rules.items():
+            definition = here[name][0]
+            for child in children:
+                if child not in here:
+                    what = f"the alarm {child} is not defined" + (f" in {region}" if region else "")
+                    problems += definition.problems([EngineProblem("AlarmRule", what, "define the child in the same Region")])
+        for cycle in deployment_order(rules)[1]:
+            what = "composite alarms depend on each other in a circle: " + " -> ".join((*cycle, cycle[0]))
+            problems += here[cycle[0]][0].problems([EngineProblem("AlarmRule", what, "take one of them out of a rule")])
+    if problems:
+        raise UnusableInput(dict.fromkeys(problems))
+
+
+def run_case(case: Case, parsed: Parsed) -> CaseResult:
+    """Run one test. Raises UnusableInput where a definition cannot live in the test's Region."""
+    began = time.perf_counter()
+    traces: Traces = defaultdict(Trace)
+
+    def observe(region: str, at: float, alarm: MetricAlarm, points: Sequence[Datapoint | None], verdict: Verdict) -> None:
+        traces[region, alarm.name].glances.append(Glance(at - case.start, tuple(points), verdict))
+
+    try:
+        world = build(case, parsed, observe)
+    except DefinitionError as error:
+        raise UnusableInput(Problem(p.what, p.mend, case.file, f"{case.key}: {p.where}") for p in error.problems) from error
+    for region, book in world.books.items():
+        for name, entry in book.entries.items():
+            traces[region, name].states.append((0.0, entry.state))
+    for event in world.advance(case.end_s):
+        region = event.change.where.region if isinstance(event, Transition | Action) else ""
+        if isinstance(event, Transition):
+            traces[region, event.alarm].states.append((event.at - case.start, event.state))
+        elif isinstance(event, Action):
+            traces[region, event.alarm].actions.append(event)
+    failures = [failure for item in case.expect if (failure := _state_failure(item, world, traces))]
+    if case.expect_actions is not None:
+        failures += _action_failures(case, case.expect_actions, traces)
+    return CaseResult(case, tuple(failures), time.perf_counter() - began, dict(traces))
+
+
+def _regions_of(item: Expectation, world: World) -> list[str]:
+    """The Regions an expectation may mean: the one it names, the test's if the alarm is there, else all that have the alarm."""
+    if item.region:
+        return [item.region] if item.region in world.books and item.alarm in world.books[item.region].entries else []
+    having = [region for region, book in world.books.items() if item.alarm in book.entries]
+    return [world.case.region] if world.case.region in having else having
+
+
+def _state_failure(item: Expectation, world: World, traces: Traces) -> Failure | None:
+    regions = _regions_of(item, world)
+    when = show_duration(item.at_s)
+    if len(regions) != 1:
+        where = f"is not defined in {item.region}" if item.region else f"is defined in {' and '.join(regions)}: name a region"
+        return Failure(item.key, f"the alarm {item.alarm} {where}")
+    trace = traces[regions[0], item.alarm]
+    state = trace.state_at(item.at_s)
+    if state == item.state:
+        return None
+    place = f" ({regions[0]})" if len(world.books) > 1 else ""
+    message = f"at {when} the alarm {item.alarm}{place} is {state}, expected {item.state}"
+    return Failure(item.key, message, explain_state(world, regions[0], item.alarm, traces, item.at_s))
+
+
+def _action_failures(case: Case, expected: Sequence[Expectation], traces: Traces) -> list[Failure]:
+    """The complete list of actions: each expected one must run, and no other."""
+    open_actions = [(region, action) for (region, _), trace in traces.items() for action in trace.actions if not action.repeated]
+    failures = []
+    for item in expected:
+        hits = [
+            (region, action)
+            for region, action in open_actions
+            if action.alarm == item.alarm
+            and action.state == item.state
+            and abs(action.at - case.start - item.at_s) < 1e-3
+            and item.region in (None, region)
+            and item.action in (None, action.arn)
+        ]
+        if not hits:
+            wanted = f" {item.action}" if item.action else ""
+            message = f"at {show_duration(item.at_s)} no action{wanted} of {item.alarm} for {item.state}"
+            failures.append(Failure(item.key, message, _listed(case, traces, item.alarm)))
+        open_actions = [pair for pair in open_actions if pair not in hits]
+    for _, action in sorted(open_actions, key=lambda pair: pair[1].at):
+        at = show_duration(round(action.at - case.start, 3))
+        message = f"at {at} the alarm {action.alarm} ran {action.arn} for {action.state}, which is not expected"
+        failures.append(Failure(f"{case.key}.expect_actions", message))
+    return failures
+
+
+def _listed(case: Case, traces: Traces, name: str) -> str:
+    changes = [
+        f"{region} {show_duration(round(at, 3))} {state}"
+        for (region, alarm), trace in traces.items()
+        if alarm == name
+        for at, state in trace.states[1:]
+    ]
+    return f"transitions of {name}: " + (", ".join(changes) if changes else "none") + f" (test ends at {show_duration(case.end_s)})"

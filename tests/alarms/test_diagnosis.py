@@ -1,0 +1,130 @@
+"""The diagnoses: over every combination of evidence, one incident is one page, and the right one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alarms.diagnosis import diagnoses
+from alarms.engine import composite
+from alarms.rendering import definitions, region_definitions, ticket_incidents
+from topology import Topology, load, loads
+
+EXAMPLE = Path(__file__).parents[2] / "topology.yaml"
+HERE, THERE = "us-west-2", "us-east-1"
+
+
+@pytest.fixture(scope="module")
+def topology() -> Topology:
+    """The example workload."""
+    return load(EXAMPLE)
+
+
+def worlds(names: list[str]) -> Iterator[frozenset[str]]:
+    """Every set of alarms that could be in ALARM."""
+    for states in itertools.product((False, True), repeat=len(names)):
+        yield frozenset(name for name, on in zip(names, states, strict=True) if on)
+
+
+def raised(topology: Topology, here: str, on: frozenset[str]) -> dict[str, str]:
+    """Diagnosis -> severity of those whose rule holds when ``on`` are in ALARM."""
+    rules = [(diagnosis, RULES[here, diagnosis.name]) for diagnosis in diagnoses(topology, here)]
+    return {d.kind + ":" + d.subject: d.severity for d, rule in rules if rule.holds(lambda name: "ALARM" if name in on else "OK")}
+
+
+RULES = {(here, diagnosis.name): composite.parse(diagnosis.rule) for here in (HERE, THERE) for diagnosis in diagnoses(load(EXAMPLE), here)}
+
+
+def test_no_evidence_makes_two_pages(topology: Topology) -> None:
+    """Over all 4,096 states of the evidence in a Region, at most one diagnosis pages."""
+    names = [
+        item["AlarmName"] for item in region_definitions(topology, HERE) if item.get("Namespace") == "Crosswatch/Probe" or "Metrics" in item
+    ]
+    names = [name for name in names if not name.startswith(("retail-certificate", "retail-unconsumed"))]
+    assert len(names) == 12
+    for on in worlds(names):
+        pages = [kind for kind, severity in raised(topology, HERE, on).items() if severity in ("critical", "error")]
+        assert len(pages) <= 1, (sorted(on), pages)
+
+
+@pytest.mark.parametrize(
+    ("on", "expected"),
+    [
+        ((), {}),
+        (("retail-lost-us-east-1",), {"region-impaired:us-east-1": "critical"}),
+        (("retail-down-us-east-1",), {"region-impaired:us-east-1": "critical"}),
+        (("retail-lost-us-east-1", "retail-silent-us-east-1"), {"vantage-blind:us-east-1": "warning"}),
+        (("retail-down-us-east-1", "retail-silent-us-east-1"), {"region-impaired:us-east-1": "critical"}),
+        (("retail-down-us-east-1", "retail-off-us-east-1"), {"region-impaired-drained:us-east-1": "info"}),
+        (("retail-off-us-east-1",), {}),
+        (("retail-down-us-east-1", "retail-down-us-west-2"), {"store-down:retail": "critical"}),
+        (("retail-dark", "retail-name-unreachable", "retail-down-us-east-1"), {"store-down:retail": "critical"}),
+        (("retail-name-unreachable",), {"name-down:store.example.com": "critical"}),
+        (("retail-off-us-east-1", "retail-off-us-west-2"), {"all-off:retail": "critical"}),
+        (("retail-silent-us-east-1", "retail-silent-us-west-2"), {"blind-all:retail": "error"}),
+        (("retail-uneven-us-east-1",), {"vantages-differ:us-east-1": "warning"}),
+        (("retail-dns-mismatch",), {"dns-disagrees:store.example.com": "warning"}),
+    ],
+)
+def test_the_evidence_names_the_incident(topology: Topology, on: tuple[str, ...], expected: dict[str, str]) -> None:
+    """What us-west-2 says of typical evidence; a planned drain says nothing."""
+    assert raised(topology, HERE, frozenset(on)) == expected
+
+
+def test_no_alarm_about_a_region_acts_in_that_region(topology: Topology) -> None:
+    """What would die with the Region must not be what reports its death."""
+    for region in topology.regions:
+        assert not [d.name for d in diagnoses(topology, region) if d.kind.startswith("region-") and d.subject == region]
+
+
+def test_rules_fit_and_name_only_alarms_that_exist(topology: Topology) -> None:
+    """Every child and suppressor of every composite stands in the same Region, before the composite."""
+    for region in topology.regions:
+        seen: set[str] = set()
+        for item in region_definitions(topology, region):
+            if "AlarmRule" in item:
+                rule = composite.parse(item["AlarmRule"])
+                assert len(item["AlarmRule"]) <= composite.MAX_RULE
+                assert set(rule.children) <= seen
+                assert item.get("ActionsSuppressor", "retail-dark") in seen
+            seen.add(item["AlarmName"])
+
+
+def test_two_vantages_share_one_key_for_what_they_cannot_tell_apart(topology: Topology) -> None:
+    """A cut link pages from both sides under one deduplication key; with a third vantage each Region has its own."""
+    keys = {d.dedup_key for here in topology.regions for d in diagnoses(topology, here) if d.kind == "region-impaired"}
+    assert len(keys) == 1
+    three = loads(EXAMPLE.read_text() + "\nvantages: {eu-west-1: {}}\n")
+    keys = {d.dedup_key for here in three.watched_regions for d in diagnoses(three, here) if d.kind == "region-impaired"}
+    assert len(keys) == 2
+
+
+def test_every_page_names_a_runbook_or_says_where_to_look(topology: Topology) -> None:
+    """A page that does not say what to do wakes somebody for nothing."""
+    for region in topology.regions:
+        for diagnosis in diagnoses(topology, region):
+            if diagnosis.pages:
+                assert diagnosis.runbook or "Look at" in diagnosis.description or "look for" in diagnosis.description
+            if diagnosis.kind == "region-impaired":
+                assert diagnosis.incident()["runbook"] == {
+                    "document": "retail-DrainRegion",
+                    "parameters": {"Region": diagnosis.subject},
+                    "region": region,
+                }
+
+
+def test_tickets_have_texts_and_alarms(topology: Topology) -> None:
+    """Each data store alarm that acts has its text, and the other way round."""
+    for region in topology.regions:
+        acting = {
+            item["AlarmName"] for item in region_definitions(topology, region) if item.get("AlarmActions") and "AlarmRule" not in item
+        }
+        assert acting == set(ticket_incidents(topology, region))
+
+
+def test_every_definition_says_how_silence_counts(topology: Topology) -> None:
+    """TreatMissingData is never left to a default."""
+    assert all("TreatMissingData" in item for item in definitions(topology) if "AlarmRule" not in item)
