@@ -142,7 +142,7 @@ def _metric(properties: dict[str, Any], path: str) -> Iterator[Finding]:
     yield from _common(properties, path, VIEWS)
     yield from _stat_and_period(properties, path)
     if properties.get("view") == "gauge":
-        left = (properties.get("yAxis") or {}).get("left") or {}
+        left = _object(_object(properties.get("yAxis")).get("left"))
         for key in ("min", "max"):
             if key not in left:
                 yield Finding(f"{path}/yAxis/left", f"Should have required property '{key}'")
@@ -239,10 +239,10 @@ def _annotations(annotations: Any, path: str) -> Iterator[Finding]:
     if not isinstance(annotations, dict):
         yield Finding(path, "Should be object")
         return
-    if len(annotations.get("alarms") or ()) > 1:
+    if len(_array(annotations.get("alarms"))) > 1:
         yield Finding(f"{path}/alarms", "Should NOT have more than 1 items")
     for axis in ("horizontal", "vertical"):
-        for index, mark in enumerate(annotations.get(axis) or ()):
+        for index, mark in enumerate(_array(annotations.get(axis))):
             marks = mark if isinstance(mark, list) else [mark]
             if isinstance(mark, list) and len(mark) != 2:
                 yield Finding(f"{path}/{axis}/{index}", "A band has two values")
@@ -282,7 +282,7 @@ def _alarm(properties: dict[str, Any], path: str) -> Iterator[Finding]:
             yield Finding(f"{path}/alarms/{index}", "Should be the ARN of an alarm")
     if properties.get("sortBy", "default") not in ("default", "stateUpdatedTimestamp", "timestamp"):
         yield Finding(f"{path}/sortBy", "Should be equal to one of the allowed values: default, stateUpdatedTimestamp, timestamp")
-    for state in properties.get("states") or ():
+    for state in _array(properties.get("states")):
         if state not in ("OK", "ALARM", "INSUFFICIENT_DATA"):
             yield Finding(f"{path}/states", "Should be equal to one of the allowed values: ALARM, INSUFFICIENT_DATA, OK")
 
@@ -320,6 +320,16 @@ def _variables(variables: Any) -> Iterator[Finding]:
         if name and name in seen:
             yield Finding(path, f'Duplicated {variable.get("type")} in variable: "{name}"')
         seen.add(name)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """``value`` where it is an object, otherwise an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def _array(value: Any) -> list[Any]:
+    """``value`` where it is an array, otherwise an empty one."""
+    return value if isinstance(value, list) else []
 
 
 def _rows(widget: dict[str, Any]) -> list[Any]:

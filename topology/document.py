@@ -51,21 +51,15 @@ def read(path: Path) -> Document:
 
 def parse(text: str, file: str) -> Document:
     """Parse YAML text; ``file`` is only for messages. Raises as `read`."""
-    loader = yaml.SafeLoader(text)
+    lines: dict[KeyPath, int] = {}
+    problems: list[Problem] = []
     try:
-        node = loader.get_single_node()
-        lines: dict[KeyPath, int] = {}
-        problems: list[Problem] = []
-        if node is not None:
-            _walk(node, (), lines, problems, file, frozenset())
-        value = loader.construct_document(node) if node is not None else None
+        value = _construct(text, lines, problems, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise _unusable(file, f"this is not YAML: {error.problem or error.context}", "mend the syntax at that line", line) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _unusable(file, f"this is not YAML: {str(error).splitlines()[0]}", "save the file as plain YAML text") from error
-    finally:
-        loader.dispose()
     if value is None:
         raise _unusable(file, "the file is empty", "describe the workload; copy topology.yaml from the repository to start")
     if not isinstance(value, dict):
@@ -73,6 +67,19 @@ def parse(text: str, file: str) -> Document:
             file, f"a mapping is expected at the top, not a {_kind(value)}", "start with keys such as 'workload:' and 'regions:'", 1
         )
     return Document(file, value, lines, tuple(problems))
+
+
+def _construct(text: str, lines: dict[KeyPath, int], problems: list[Problem], file: str) -> Any:
+    """The value of the one document in ``text``; None where there is none. Fills ``lines`` and ``problems`` on the way."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _walk(node, (), lines, problems, file, frozenset())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _walk(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], problems: list[Problem], file: str, above: frozenset[int]) -> None:

@@ -1,0 +1,78 @@
+"""The notifier: one alarm in, one page out, with what is broken, as seen from where, since when, what to do and where to look."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alarms.diagnosis import incidents
+from paging import bundle, notifier
+from topology import load
+
+TOPOLOGY = load(Path(__file__).parents[2] / "topology.yaml")
+SETTINGS = bundle.settings(TOPOLOGY, "us-west-2", incidents(TOPOLOGY, "us-west-2"), "retail")
+MATRIX = [{"vantage": "us-west-2", "target": "alb-us-east-1", "state": "down"}]
+
+
+def alarm(state: str = "ALARM", before: str = "OK", name: str = "retail-impaired-us-east-1") -> dict[str, Any]:
+    """CloudWatch's message for a composite alarm."""
+    return {
+        "AlarmName": name,
+        "AlarmDescription": "words",
+        "NewStateValue": state,
+        "OldStateValue": before,
+        "NewStateReason": "because",
+        "StateChangeTime": "2026-01-01T00:00:00.000+0000",
+        "AlarmArn": f"arn:aws:cloudwatch:us-west-2:123456789012:alarm:{name}",
+    }
+
+
+def test_a_page_says_everything() -> None:
+    """Subject, severity, key, runbook with its exact parameters, link and matrix are there."""
+    page = notifier.compose(alarm(), SETTINGS, MATRIX)
+    assert page is not None
+    assert (page.event, page.severity, page.subject, page.region) == ("trigger", "critical", "us-east-1", "us-west-2")
+    assert page.what_to_do == {
+        "runbook": "retail-DrainRegion",
+        "parameters": {"Region": "us-east-1"},
+        "region": "us-west-2",
+        "command": "aws ssm start-automation-execution --region us-west-2 --document-name retail-DrainRegion --parameters Region=us-east-1",
+    }
+    assert "dashboards/dashboard/retail" in page.links["dashboard"]
+    text = notifier.text(page)
+    for words in ("CRITICAL: us-east-1 does not serve retail", "us-west-2  sees alb-us-east-1 down", "retail-DrainRegion", "2026-01-01"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "event"),
+    [("ALARM", "OK", "trigger"), ("ALARM", "INSUFFICIENT_DATA", "trigger"), ("OK", "ALARM", "resolve"), ("OK", "INSUFFICIENT_DATA", None)],
+)
+def test_only_news_is_sent(state: str, before: str, event: str | None) -> None:
+    """A new alarm that finds all well resolves nothing; both ends of an incident carry the same key."""
+    page = notifier.compose(alarm(state, before), SETTINGS, [])
+    assert (page.event if page else None) == event
+    if page:
+        assert page.dedup_key == "retail/impaired/us-east-1+us-west-2"
+
+
+def test_an_unknown_alarm_is_passed_on() -> None:
+    """Nothing is lost because a configuration is old."""
+    page = notifier.compose(alarm(name="somebody-elses"), SETTINGS, [])
+    assert page is not None
+    assert (page.diagnosis, page.severity) == ("unknown", "error")
+    assert "because" in page.summary
+
+
+def test_the_bundle_is_reproducible_and_complete() -> None:
+    """The same input gives the same bytes, and the zip holds the module and its configuration."""
+    first, second = bundle.build(SETTINGS), bundle.build(SETTINGS)
+    assert first == second
+    with zipfile.ZipFile(io.BytesIO(first.data)) as archive:
+        assert archive.namelist() == ["config.json", "notifier.py"]
+        assert json.loads(archive.read("config.json"))["incidents"]["retail-impaired-us-east-1"]["severity"] == "critical"
