@@ -14,13 +14,16 @@ import sys
 from pathlib import Path
 
 from canaries.runtime.api import CanaryRefusedError, LogLine, RunRequest, RunResult
-from canaries.runtime.layout import BundleError, hint
+from canaries.runtime.layout import hint
 from canaries.runtime.sandbox import Sandbox
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the canary once or more; returns the exit code."""
     options = _parser().parse_args(arguments)
+    if not options.bundle.exists():
+        print(f"{options.bundle}: no such file; give the path of a bundle's zip or folder", file=sys.stderr)
+        return 2
     environment = dict(pair.partition("=")[::2] for pair in options.env)
     credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")} if options.aws else {}
     request = RunRequest(
@@ -42,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         for _ in range(options.runs):
             try:
                 result = sandbox.run(request)
-            except (CanaryRefusedError, BundleError) as error:
-                for problem in getattr(error, "problems", [str(error)]):
+            except CanaryRefusedError as error:
+                for problem in error.problems:
                     print(f"{options.bundle}: {problem}", file=sys.stderr)
                 return 2
             passed = passed and result.passed

@@ -298,7 +298,7 @@ def _to_wire(request: RunRequest) -> dict[str, Any]:
         "canary_id": request.canary_id,
         "handler": request.handler,
         "region": request.region,
-        "artifacts": request.artifacts,
+        "artifacts": _absolute(request.artifacts),
         "publish": bool(request.credentials),
         "timeout_s": request.timeout_s,
         "ephemeral_mb": request.ephemeral_mb,
@@ -308,6 +308,11 @@ def _to_wire(request: RunRequest) -> dict[str, Any]:
         "scheduled": request.scheduled,
         "runtime_version": request.runtime_version,
     }
+
+
+def _absolute(artifacts: str) -> str:
+    """A local folder as the child sees it, which works elsewhere."""
+    return artifacts if not artifacts or artifacts.startswith("s3://") else str(Path(artifacts).absolute())
 
 
 def _child_environment(request: RunRequest, root: Path, token: str) -> dict[str, str]:

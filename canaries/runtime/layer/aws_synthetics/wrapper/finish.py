@@ -77,7 +77,7 @@ def location(request: dict[str, Any]) -> tuple[str, str]:
     run = f"{stamp:%Y/%m/%d/%H/%M-%S}-{stamp.microsecond // 1000:03d}"
     key = f"canary/{request['region']}/{request['canary']}{suffix}/{run}"
     if not target.startswith("s3://"):
-        return "", f"{target.removeprefix('file://').rstrip('/')}/{key}"
+        return "", f"{target.rstrip('/')}/{key}"
     bucket, _, prefix = target.removeprefix("s3://").partition("/")
     return bucket, f"{prefix.strip('/')}/{key}".lstrip("/")
 
