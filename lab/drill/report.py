@@ -170,8 +170,9 @@ def page(record: Record) -> str:
     }
     drawn = pictures(record)
     shown = "".join(f"<h2>{title}</h2><figure>{drawn[name]}</figure>" for name, title in figures.items() if name in drawn)
+    style = (files("lab.drill") / "report.css").read_text()
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Failover drill</title><style>{(files("lab.drill") / "report.css").read_text()}</style></head><body>
+<html lang="en"><head><meta charset="utf-8"><title>Failover drill</title><style>{style}</style></head><body>
 <header class="{"good" if record.ok else "bad"}"><h1>{verdict}</h1>
 <p>A drill in which {html.escape(record.region)} was lost. It began at {_clock(record.began)} lab time and took
 {(ended - record.began) / 60:.1f} lab minutes, at {record.speed:g} lab seconds a second.</p></header>

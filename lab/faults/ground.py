@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ class Ground:
     def __init__(self, plan: LabPlan, supervisor: Supervisor) -> None:
         self.plan = plan
         self.processes = supervisor
+        self._doing: dict[str, tuple[threading.Event, threading.Thread]] = {}
 
     def region(self, name: str) -> Any:
         """The plan of a Region."""
@@ -58,6 +60,19 @@ class Ground:
             aws_secret_access_key=pair.secret_key,
             config=Config(retries={"max_attempts": 2}, connect_timeout=2, read_timeout=10),
         )
+
+    def keep_doing(self, what: str, work: Callable[[threading.Event], None]) -> None:
+        """Run ``work(stopping)`` in a thread until `stop_doing`; for faults that need somebody who misbehaves all the time."""
+        stopping = threading.Event()
+        thread = threading.Thread(target=work, args=(stopping,), name=what, daemon=True)
+        self._doing[what] = (stopping, thread)
+        thread.start()
+
+    def stop_doing(self, what: str) -> None:
+        """End what `keep_doing` began, and wait until it has ended."""
+        stopping, thread = self._doing.pop(what)
+        stopping.set()
+        thread.join(10)
 
     def await_(self, what: str, is_true: Callable[[], bool], within_s: float = 30.0) -> None:
         """Wait until ``is_true()``; OSError and a part's refusal mean "not yet". Raises `NotHealed`."""
