@@ -104,7 +104,9 @@ class Session:
         parts = [frame.marshal(method, channel)]
         parts.append(frame.marshal(header.ContentHeader(body_size=len(message.body), properties=message.properties), channel))
         step = self.frame_max - 8
-        parts += [frame.marshal(content_body.ContentBody(message.body[at : at + step]), channel) for at in range(0, len(message.body), step)]
+        parts += [
+            frame.marshal(content_body.ContentBody(message.body[at : at + step]), channel) for at in range(0, len(message.body), step)
+        ]
         if not self.writer.is_closing():
             self.writer.write(b"".join(parts))
 
@@ -185,7 +187,12 @@ class Session:
         if blocked != self.blocked:
             self.blocked = blocked
             if self.tells_blocked:
-                self.send(0, commands.Connection.Blocked("low on " + ", ".join(sorted(self.vhost.alarms))) if blocked else commands.Connection.Unblocked())
+                self.send(
+                    0,
+                    commands.Connection.Blocked("low on " + ", ".join(sorted(self.vhost.alarms)))
+                    if blocked
+                    else commands.Connection.Unblocked(),
+                )
 
     def on_alarm(self, alarmed: bool) -> None:
         """Tell the client that alarms went on or off."""
@@ -235,7 +242,9 @@ class Session:
                 handler(channel, value)
         except Violation as violation:
             channel.closing = True
-            self.send(number, commands.Channel.Close(violation.code, violation.text, getattr(value, "frame_id", 0), getattr(value, "index", 0)))
+            self.send(
+                number, commands.Channel.Close(violation.code, violation.text, getattr(value, "frame_id", 0), getattr(value, "index", 0))
+            )
 
     def _close_channel(self, channel: Channel) -> None:
         self.channels.pop(channel.number, None)
@@ -363,7 +372,9 @@ class Session:
             if not value.no_ack:
                 channel.unacknowledged[channel.delivery_tag] = Delivery(message, source, tag)
             self.send_content(
-                channel.number, commands.Basic.Deliver(tag, channel.delivery_tag, message.redelivered, message.exchange, message.key), message
+                channel.number,
+                commands.Basic.Deliver(tag, channel.delivery_tag, message.redelivered, message.exchange, message.key),
+                message,
             )
 
         consumer = Consumer(tag, value.no_ack, value.exclusive, self, credit, deliver)
@@ -398,7 +409,9 @@ class Session:
             queue.unacknowledged += 1
             channel.unacknowledged[channel.delivery_tag] = Delivery(message, queue, None)
         self.send_content(
-            channel.number, commands.Basic.GetOk(channel.delivery_tag, message.redelivered, message.exchange, message.key, len(queue.ready)), message
+            channel.number,
+            commands.Basic.GetOk(channel.delivery_tag, message.redelivered, message.exchange, message.key, len(queue.ready)),
+            message,
         )
 
     def _tags(self, channel: Channel, tag: int, multiple: bool) -> list[int]:
@@ -509,7 +522,9 @@ class Broker:
             case ("GET", ("api", "queues")):
                 return list(self._queues())
             case ("GET", ("api", "connections")):
-                return [{"name": s.name, "channels": len(s.channels), "state": "blocked" if s.blocked else "running"} for s in self.sessions]
+                return [
+                    {"name": s.name, "channels": len(s.channels), "state": "blocked" if s.blocked else "running"} for s in self.sessions
+                ]
             case ("GET", ("api", "nodes")):
                 return [self._node()]
             case ("PUT", ("limits",)):

@@ -54,6 +54,7 @@ class Pulse:
     connections: int = 0
     active: int = 0
     commits: int = 0
+    received_bytes: int = 0
     write_s: float | None = None
     read_s: float | None = None
     error: str | None = None
@@ -89,7 +90,9 @@ class Database:
         self._region = region
         self._installation = installation
         self.folder = plan.path / "aurora" / region
-        self.server = Server(installation, self.folder / name, plan.regions[region].postgres_ports[name], name, plan.logs / f"{region}-postgres-{name}.log")
+        self.server = Server(
+            installation, self.folder / name, plan.regions[region].postgres_ports[name], name, plan.logs / f"{region}-postgres-{name}.log"
+        )
         self.restored: dict[str, Server] = {}
         self.pulse = Pulse()
         self.fenced = False
@@ -234,12 +237,13 @@ class Database:
             "SELECT pg_is_in_recovery(), written, (SELECT extract(epoch FROM last_msg_receipt_time)::float8 FROM pg_stat_wal_receiver),"
             " (SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL),"
             " (SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL AND state = 'active' AND pid <> pg_backend_pid()),"
-            " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()) FROM heartbeat"
+            " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),"
+            " coalesce(pg_last_wal_receive_lsn() - '0/0', 0)::bigint FROM heartbeat"
         ).fetchone()
         pulse.read_s = time.perf_counter() - started
         if row is None:
             return
-        in_recovery, written, received, pulse.connections, pulse.active, pulse.commits = row
+        in_recovery, written, received, pulse.connections, pulse.active, pulse.commits, pulse.received_bytes = row
         pulse.writer = not in_recovery
         pulse.at = time.time()
         if in_recovery:
@@ -272,6 +276,7 @@ class Database:
             "cut": self.cut,
             "pid": self.server.process.pid if self.server.process else None,
             "port": self.server.port,
+            **self.server.usage(),
             "restored": {name: server.port for name, server in self.restored.items()},
             "pulse": asdict(self.pulse),
         }

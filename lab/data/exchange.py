@@ -191,7 +191,9 @@ class Vhost:
     def owned(self, queue: Queue, owner: object) -> None:
         """Refuse a queue that is exclusive to another connection."""
         if queue.exclusive not in {None, owner}:
-            raise Violation(RESOURCE_LOCKED, f"RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue.name}' in vhost '/'")
+            raise Violation(
+                RESOURCE_LOCKED, f"RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue.name}' in vhost '/'"
+            )
 
     def exchange(self, name: str) -> Exchange:
         """The exchange ``name``."""

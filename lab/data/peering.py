@@ -51,7 +51,9 @@ class Peering:
             other, database = key.split("/")
             await asyncio.start_server(lambda r, w, o=other, d=database: self._relay(r, w, o, d), "127.0.0.1", port)
         for database, port in self._here.writer_ports.items():
-            await asyncio.start_server(lambda r, w, d=database: self._relay(r, w, self.pins.get(d) or read_writer(self._plan, d), d), "127.0.0.1", port)
+            await asyncio.start_server(
+                lambda r, w, d=database: self._relay(r, w, self.pins.get(d) or read_writer(self._plan, d), d), "127.0.0.1", port
+            )
         await serve(self._here.peering_port, self.handle)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: str, database: str) -> None:

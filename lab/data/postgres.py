@@ -136,6 +136,7 @@ class Server:
         self.database = database
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
 
     # --- the data directory ---
 
@@ -186,6 +187,7 @@ class Server:
         if self.running:
             return
         self._forget_crash()
+        self.started = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(self.installation.binaries / "postgres"), "-D", str(self.data)],
@@ -226,10 +228,7 @@ class Server:
 
     def _kill_family(self) -> None:
         """SIGKILL the postmaster and its children, which would otherwise notice its death only a moment later."""
-        assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        pids = [int(pid) for pid in children.read_text().split()]
-        for pid in [self.process.pid, *pids]:
+        for pid in self._family():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -244,6 +243,24 @@ class Server:
         if len(lines) > 6 and len(lines[6].split()) == 2:
             ctypes.CDLL(None).shmctl(int(lines[6].split()[1]), 0, None)
         lock.unlink()
+
+    def usage(self) -> dict[str, float]:
+        """CPU seconds, private memory in bytes and seconds of life of the postmaster with its children; zeros where it does not run."""
+        cpu_s = memory = 0.0
+        family = self._family() if self.running else []
+        for pid in family:
+            with contextlib.suppress(OSError, IndexError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                cpu_s += sum(map(int, fields[11:15] if pid == family[0] else fields[11:13])) / os.sysconf("SC_CLK_TCK")
+                resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[1:3])
+                memory += (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+        return {"cpu_s": cpu_s, "memory": memory, "uptime_s": time.monotonic() - self.started if self.running else 0.0}
+
+    def _family(self) -> list[int]:
+        """The postmaster's pid, then its children's."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [self.process.pid, *map(int, children.read_text().split())]
 
     # --- talking to it ---
 
@@ -313,7 +330,9 @@ class Server:
         with psycopg.connect(source, autocommit=True) as connection:
             (target,) = connection.execute("SELECT pg_current_wal_lsn()").fetchone() or (None,)
         deadline = time.monotonic() + within_s
-        while self.query("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn AND EXISTS (SELECT FROM pg_stat_wal_receiver)", (target,)) != [(True,)]:
+        while self.query("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn AND EXISTS (SELECT FROM pg_stat_wal_receiver)", (target,)) != [
+            (True,)
+        ]:
             if time.monotonic() > deadline:
                 raise PostgresError(f"{self.data.name} did not catch up with its writer within {within_s:g} s")
             time.sleep(0.05)
@@ -353,7 +372,20 @@ class Server:
         _give(target.parent)
         if self.running:
             self.installation.run(
-                "pg_basebackup", "-D", str(target), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-c", "fast", "--no-sync", "-X", "stream"
+                "pg_basebackup",
+                "-D",
+                str(target),
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(self.port),
+                "-U",
+                "postgres",
+                "-c",
+                "fast",
+                "--no-sync",
+                "-X",
+                "stream",
             )
         else:
             subprocess.run(["cp", "-a", "--reflink=auto", str(self.data), str(target)], check=True, timeout=60)

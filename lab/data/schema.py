@@ -76,18 +76,51 @@ class Product:
 
 
 PRODUCTS = (
-    Product("6d62d909-f957-430e-8689-b5129c0bb75e", "Harbour Field", "Hand-wound, with a dial you can read in any weather.", 385, 33, ("casual",)),
-    Product("a0a4f044-b040-410d-8ead-4de0446aec7e", "Night Ferry", "Black steel, a moon phase and a case that has seen salt.", 650, 18, ("dress", "smart")),
+    Product(
+        "6d62d909-f957-430e-8689-b5129c0bb75e",
+        "Harbour Field",
+        "Hand-wound, with a dial you can read in any weather.",
+        385,
+        33,
+        ("casual",),
+    ),
+    Product(
+        "a0a4f044-b040-410d-8ead-4de0446aec7e",
+        "Night Ferry",
+        "Black steel, a moon phase and a case that has seen salt.",
+        650,
+        18,
+        ("dress", "smart"),
+    ),
     Product("808a2de1-1aaa-4c25-a9b9-6612e8f29a38", "Lap Counter", "Split seconds, big pushers, made for the track.", 275, 51, ("sport",)),
-    Product("510a0d7e-8e83-4193-b483-e27e09ddc34d", "Civil Engineer", "A square watch for round hours; quartz, and proud of it.", 190, 77, ("casual", "smart")),
-    Product("ee3715be-b4ba-11ea-b3de-0242ac130004", "First Violin", "Rose gold on calf leather, thin enough for any cuff.", 5100, 3, ("dress", "luxury")),
-    Product("f4ebd070-b4ba-11ea-b3de-0242ac130004", "Deep Gauge", "Good to three hundred metres, tested to four.", 890, 12, ("sport", "luxury")),
+    Product(
+        "510a0d7e-8e83-4193-b483-e27e09ddc34d",
+        "Civil Engineer",
+        "A square watch for round hours; quartz, and proud of it.",
+        190,
+        77,
+        ("casual", "smart"),
+    ),
+    Product(
+        "ee3715be-b4ba-11ea-b3de-0242ac130004",
+        "First Violin",
+        "Rose gold on calf leather, thin enough for any cuff.",
+        5100,
+        3,
+        ("dress", "luxury"),
+    ),
+    Product(
+        "f4ebd070-b4ba-11ea-b3de-0242ac130004", "Deep Gauge", "Good to three hundred metres, tested to four.", 890, 12, ("sport", "luxury")
+    ),
 )
 
 
 def schemas() -> dict[str, str]:
     """Each database's name and the SQL that fills it."""
-    return {"catalog": "\n\n".join((HEARTBEAT.strip(), CATALOG.strip(), _assortment())), "orders": "\n\n".join((HEARTBEAT.strip(), ORDERS.strip()))}
+    return {
+        "catalog": "\n\n".join((HEARTBEAT.strip(), CATALOG.strip(), _assortment())),
+        "orders": "\n\n".join((HEARTBEAT.strip(), ORDERS.strip())),
+    }
 
 
 def _assortment() -> str:

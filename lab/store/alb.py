@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 INITIAL_INTERVAL_S = 0.5
-REASONS = {400: "Bad Request", 460: "Client Closed Request", 502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
+REASONS = {
+    400: "Bad Request",
+    460: "Client Closed Request",
+    502: "Bad Gateway",
+    503: "Service Temporarily Unavailable",
+    504: "Gateway Time-out",
+}
 STATUS_OF = {
     End.CONNECT_FAILED: 502,
     End.RESET: 502,
@@ -209,7 +215,9 @@ class LoadBalancer:
     def _reason(self, target: Target | None, outcome: Outcome) -> str:
         if target is None:
             return "TargetGroupEmpty"
-        return {End.CONNECT_FAILED: "TargetConnectionError", End.RESET: "TargetConnectionReset", End.TIMEOUT: "TargetTimeout"}.get(outcome.end, "-")
+        return {End.CONNECT_FAILED: "TargetConnectionError", End.RESET: "TargetConnectionReset", End.TIMEOUT: "TargetTimeout"}.get(
+            outcome.end, "-"
+        )
 
     async def _refuse(self, writer: asyncio.StreamWriter, status: int) -> None:
         title = f"{status} {REASONS[status]}"
@@ -257,7 +265,9 @@ class LoadBalancer:
         try:
             async with asyncio.timeout(max(0.5, self.clock.wall_seconds(check.timeout_s))):
                 reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
-                writer.write(f"GET {check.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: ELB-HealthChecker/2.0\r\nConnection: close\r\n\r\n".encode())
+                writer.write(
+                    f"GET {check.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: ELB-HealthChecker/2.0\r\nConnection: close\r\n\r\n".encode()
+                )
                 head = await read_head(reader)
         except TimeoutError:
             return "Target.Timeout"

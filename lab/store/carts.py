@@ -74,7 +74,9 @@ def application(table: Any) -> Flask:
         item = request.get_json(silent=True)
         if problem := problem_with(item):
             return jsonify(error=problem), 400
-        table.put_item(Item={"customerId": customer, "itemId": item["itemId"], "quantity": item["quantity"], "unitPrice": item["unitPrice"]})
+        table.put_item(
+            Item={"customerId": customer, "itemId": item["itemId"], "quantity": item["quantity"], "unitPrice": item["unitPrice"]}
+        )
         return "", 202
 
     @app.get("/carts/<customer>/items/<item>")

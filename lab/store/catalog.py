@@ -33,7 +33,9 @@ def application(reader: Endpoint, writer: Endpoint) -> Flask:
         if order is None:
             return jsonify(error=f"order: one of {', '.join(filter(None, ORDER))}"), 400
         tags = tags_asked()
-        rows = reader.rows(f"SELECT {PRODUCT} FROM product WHERE {TAGGED} ORDER BY {order} LIMIT %s OFFSET %s", (tags, tags, size, (page - 1) * size))
+        rows = reader.rows(
+            f"SELECT {PRODUCT} FROM product WHERE {TAGGED} ORDER BY {order} LIMIT %s OFFSET %s", (tags, tags, size, (page - 1) * size)
+        )
         return jsonify([as_product(row) for row in rows]), 200
 
     @app.get("/catalogue/size")

@@ -88,10 +88,16 @@ def as_order(checkout: dict[str, Any]) -> dict[str, Any]:
         "email": checkout.get("customerEmail", ""),
         "createdOn": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "items": [
-            {"productId": item["id"], "name": item["name"], "quantity": item["quantity"], "unitCost": item["unitCost"]} for item in checkout["items"]
+            {"productId": item["id"], "name": item["name"], "quantity": item["quantity"], "unitCost": item["unitCost"]}
+            for item in checkout["items"]
         ],
     }
 
 
 if __name__ == "__main__":
-    serve(application(redis.Redis.from_url(setting("RETAIL_CHECKOUT_REDIS"), socket_timeout=2, socket_connect_timeout=1), setting("RETAIL_ENDPOINT_ORDERS")))
+    serve(
+        application(
+            redis.Redis.from_url(setting("RETAIL_CHECKOUT_REDIS"), socket_timeout=2, socket_connect_timeout=1),
+            setting("RETAIL_ENDPOINT_ORDERS"),
+        )
+    )

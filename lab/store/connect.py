@@ -125,7 +125,9 @@ class Mesh:
             self._open[pair] -= 1
             writer.close()
 
-    async def _forward(self, request: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: str) -> tuple[Outcome, int]:
+    async def _forward(
+        self, request: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: str
+    ) -> tuple[Outcome, int]:
         outcome = Outcome(End.CONNECT_FAILED)
         for _ in range(1 + RETRIES):
             endpoint = self._choose(service)

@@ -149,11 +149,21 @@ class Cluster:
     def _start(self, service: Service) -> None:
         identity = secrets.token_hex(8)
         planned = self._plan.regions[self._region].service_ports[service.name]
-        port = planned if not any(task.port == planned for task in [*service.tasks.values(), *self._stopping]) and _is_free(planned) else _free_port()
+        port = (
+            planned
+            if not any(task.port == planned for task in [*service.tasks.values(), *self._stopping]) and _is_free(planned)
+            else _free_port()
+        )
         values = environment(self._plan, self._region, service.name, port, identity) | service.revisions[service.revision]
         with (self._plan.logs / f"{self._region}-{service.name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command(service.name), env=values, cwd=self._plan.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+                command(service.name),
+                env=values,
+                cwd=self._plan.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_parent,
             )
         service.tasks[identity] = Task(identity, service.name, port, service.revision, process, time.monotonic())
         self._say(service, f"started task {identity} of revision {service.revision}")
@@ -221,7 +231,11 @@ class Cluster:
 
     async def _deregister(self, task: Task) -> None:
         here = self._plan.regions[self._region]
-        port, path = (here.alb_admin_port, f"/targets/{task.id}") if task.service == "ui" else (here.connect_admin_port, f"/endpoints/{task.service}/{task.id}")
+        port, path = (
+            (here.alb_admin_port, f"/targets/{task.id}")
+            if task.service == "ui"
+            else (here.connect_admin_port, f"/endpoints/{task.service}/{task.id}")
+        )
         with contextlib.suppress(OSError, Refusal):
             await self._ask(port, "DELETE", path, None)
 
@@ -296,7 +310,9 @@ class Cluster:
             "revision": service.revision,
             "deploying": service.deploying,
             "failed_starts": service.failed_starts,
-            "tasks": [{"id": t.id, "port": t.port, "pid": t.process.pid, "state": t.state, "revision": t.revision} for t in service.tasks.values()],
+            "tasks": [
+                {"id": t.id, "port": t.port, "pid": t.process.pid, "state": t.state, "revision": t.revision} for t in service.tasks.values()
+            ],
             "events": list(service.events),
         }
 

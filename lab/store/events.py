@@ -69,8 +69,10 @@ class Outbox:
                                 connection.process_data_events()
                                 continue
                         context, key, body, synthetic = waiting
-                        properties = pika.BasicProperties(content_type="application/json", delivery_mode=2, headers={"synthetic": synthetic})
-                        context.run(channel.basic_publish, EXCHANGE, key, body, properties, True)  # noqa: FBT003
+                        properties = pika.BasicProperties(
+                            content_type="application/json", delivery_mode=2, headers={"synthetic": synthetic}
+                        )
+                        context.run(channel.basic_publish, EXCHANGE, key, body, properties, True)
                         waiting = None
             except (AMQPError, OSError) as error:
                 log.warning("the broker does not take events (%d wait): %s", len(self) + (waiting is not None), type(error).__name__)

@@ -73,7 +73,7 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
         raise BadMessage("the head is too long") from error
     lines = raw[:-4].lstrip(b"\r\n").split(b"\r\n")
     words = lines[0].decode("latin-1").split(" ", 2)
-    if len(words) < 2 or not (words[0].startswith("HTTP/1.") and words[1].isdigit() or len(words) == 3 and words[2].startswith("HTTP/1.")):
+    if len(words) < 2 or not ((words[0].startswith("HTTP/1.") and words[1].isdigit()) or (len(words) == 3 and words[2].startswith("HTTP/1."))):
         raise BadMessage(f"not a first line of HTTP/1.1: {lines[0][:80]!r}")
     headers = []
     for line in lines[1:]:

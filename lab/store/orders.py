@@ -159,4 +159,8 @@ def shipped(body: bytes) -> None:
 if __name__ == "__main__":
     broker = setting("RETAIL_ORDERS_AMQP")
     consume(broker, shipped)
-    serve(application(Endpoint(setting("RETAIL_ORDERS_READER")), Endpoint(setting("RETAIL_ORDERS_WRITER")), Outbox(broker), setting("AWS_REGION")))
+    serve(
+        application(
+            Endpoint(setting("RETAIL_ORDERS_READER")), Endpoint(setting("RETAIL_ORDERS_WRITER")), Outbox(broker), setting("AWS_REGION")
+        )
+    )

@@ -42,7 +42,11 @@ def certify(plan: LabPlan, region: str, context: ssl.SSLContext, days: float = V
     """
     end = datetime.now(UTC) + timedelta(days=days)
     leaf = authority(plan).issue_cert(
-        STORE_NAME, plan.regions[region].alb_name, common_name=STORE_NAME, not_before=min(datetime.now(UTC), end) - timedelta(days=1), not_after=end
+        STORE_NAME,
+        plan.regions[region].alb_name,
+        common_name=STORE_NAME,
+        not_before=min(datetime.now(UTC), end) - timedelta(days=1),
+        not_after=end,
     )
     file = plan.path / f"alb-{region}.pem"
     file.touch(mode=0o600)

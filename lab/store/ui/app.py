@@ -89,12 +89,18 @@ def application(back: Backends, region: str, task: str) -> Flask:
         total = back.catalog.get("/catalogue/size", tags=tag)["size"]
         products = back.catalog.get("/catalogue", tags=tag, page=number, size=size)
         pages = max(1, -(-total // size))
-        return page("catalog.html", products=products, tags=back.catalog.get("/catalogue/tags"), tag=tag, number=number, pages=pages, size=size)
+        return page(
+            "catalog.html", products=products, tags=back.catalog.get("/catalogue/tags"), tag=tag, number=number, pages=pages, size=size
+        )
 
     @app.get("/catalog/<identity>")
     def product(identity: str) -> Response:
         found = back.catalog.find(f"/catalogue/product/{identity}")
-        return page("product.html", product=found) if found else page("error.html", 404, title="No such watch", text="We do not sell this one.")
+        return (
+            page("product.html", product=found)
+            if found
+            else page("error.html", 404, title="No such watch", text="We do not sell this one.")
+        )
 
     @app.get("/cart")
     def cart() -> Response:
@@ -167,14 +173,18 @@ def application(back: Backends, region: str, task: str) -> Flask:
     @app.get("/orders")
     def orders() -> Response:
         email, number, size = request.args.get("email", ""), _number("page", 1), _number("size", 3)
-        return page("orders.html", orders=back.orders.get("/orders", email=email, page=number, size=size), email=email, number=number, size=size)
+        return page(
+            "orders.html", orders=back.orders.get("/orders", email=email, page=number, size=size), email=email, number=number, size=size
+        )
 
     @app.get("/orders/<identity>")
     def order(identity: str) -> Response:
         found = back.orders.find(f"/orders/{identity}")
         if _wants_json():
             return make_response(jsonify(found or {"error": f"no order {identity}"}), 200 if found else 404)
-        return page("orders.html", orders=[found]) if found else page("error.html", 404, title="No such order", text="We know no such order.")
+        return (
+            page("orders.html", orders=[found]) if found else page("error.html", 404, title="No such order", text="We know no such order.")
+        )
 
     @app.delete("/orders/<identity>")
     def forget(identity: str) -> tuple[Response | str, int]:
@@ -182,7 +192,9 @@ def application(back: Backends, region: str, task: str) -> Flask:
             back.orders.delete(f"/orders/{identity}")
         except BackendError as error:
             if error.status in {403, 404}:
-                return jsonify(error="only a canary's order can be deleted" if error.status == 403 else f"no order {identity}"), error.status
+                return jsonify(
+                    error="only a canary's order can be deleted" if error.status == 403 else f"no order {identity}"
+                ), error.status
             raise
         return "", 204
 
@@ -197,7 +209,9 @@ def application(back: Backends, region: str, task: str) -> Flask:
     @app.errorhandler(BackendError)
     def broken(error: BackendError) -> Response:
         log.error("%s %s: %s", request.method, request.path, error)
-        return page("error.html", 500, title="Something is broken", text=f"We cannot reach our {error.service} right now. Please try again.")
+        return page(
+            "error.html", 500, title="Something is broken", text=f"We cannot reach our {error.service} right now. Please try again."
+        )
 
     def cart_lines() -> list[dict[str, Any]]:
         lines = []
