@@ -169,6 +169,23 @@ def _events(_action: str, params: Mapping[str, Any], region: str, account: str) 
     return [f"arn:aws:events:{region}:{account}:rule/{name}"] if name else []
 
 
+def _rds(_action: str, params: Mapping[str, Any], region: str, account: str) -> list[str]:
+    kinds = {"DBClusterIdentifier": "cluster", "DBInstanceIdentifier": "db"}
+    found = [f"arn:aws:rds:{region}:{account}:{kind}:{params[key]}" for key, kind in kinds.items() if params.get(key)]
+    if params.get("GlobalClusterIdentifier"):
+        found.append(f"arn:aws:rds::{account}:global-cluster:{params['GlobalClusterIdentifier']}")
+    return found
+
+
+def _rds_data(_action: str, params: Mapping[str, Any], _region: str, _account: str) -> list[str]:
+    return [params["resourceArn"]] if "resourceArn" in params else []
+
+
+def _routing_controls(_action: str, params: Mapping[str, Any], _region: str, _account: str) -> list[str]:
+    entries = params.get("UpdateRoutingControlStateEntries") or [params]
+    return [entry["RoutingControlArn"] for entry in entries if "RoutingControlArn" in entry]
+
+
 _RESOURCES: dict[str, Callable[[str, Mapping[str, Any], str, str], list[str]]] = {
     "s3": _s3,
     "logs": _logs,
@@ -182,4 +199,7 @@ _RESOURCES: dict[str, Callable[[str, Mapping[str, Any], str, str], list[str]]] =
     "ssm": _ssm,
     "dynamodb": _dynamodb,
     "events": _events,
+    "rds": _rds,
+    "rds-data": _rds_data,
+    "route53-recovery-cluster": _routing_controls,
 }

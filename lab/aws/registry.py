@@ -18,6 +18,7 @@ SERVICES = {
         "lambda",
         "logs",
         "rds",
+        "rds-data",
         "resourcegroupstaggingapi",
         "route53",
         "route53-recovery-cluster",
@@ -32,11 +33,12 @@ SERVICES = {
 
 
 def load(name: str, world: World) -> Any | None:
-    """The object that serves ``name``, constructed with ``world``; None where we have none. An error inside its module is raised."""
+    """The object that serves ``name``, constructed with ``world``; None where we have none (yet). An error inside its module is raised."""
     target = SERVICES.get(name)
     if target is None:
         return None
     module, _, attribute = target.partition(":")
     if importlib.util.find_spec(module) is None:
         return None
-    return getattr(importlib.import_module(module), attribute)(world)
+    implementation = getattr(importlib.import_module(module), attribute, None)
+    return None if implementation is None else implementation(world)
