@@ -95,6 +95,10 @@ class Gateway:
         except AwsError as error:  # nothing said which service it is for: plain JSON
             record["code"] = error.code
             response = _plain_error(error, request_id)
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.path)
+            record["code"] = "InternalFailure"
+            response = _plain_error(AwsError("InternalFailure", f"The local AWS failed: {error!r}", 500), request_id)
         record["status"] = response.status if response else 0
         record["ms"] = round((time.perf_counter() - started) * 1000, 2)
         self.recent.append(record)

@@ -58,7 +58,10 @@ class LocalWorld:
     def start(self) -> None:
         """Load every service we have."""
         for name in registry.SERVICES:
-            self.find(name)
+            try:
+                self.find(name)
+            except Exception:  # one service that cannot start must not take the others along
+                log.exception("%s is not served", name)
 
     def stop(self) -> None:
         """End all schedules, and let services that have a ``close`` end what they started."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lab.aws.services.cloudwatch.alarms import Alarms
 from lab.aws.services.cloudwatch.dashboards import Dashboards
 from lab.aws.services.cloudwatch.metrics import Metrics
+from lab.aws.services.cloudwatch.otlp import OtlpMetrics
 
 if TYPE_CHECKING:
     from lab.aws.world import LocalWorld
@@ -22,6 +23,7 @@ class Service:
         self.metrics = Metrics(world)
         self.alarms = Alarms(world, self.metrics.stores)
         self.dashboards = Dashboards(world)
+        self.raw_paths = OtlpMetrics(world).raw_paths
         self.vend = self.metrics.vend
 
     def __getattr__(self, name: str) -> Any:

@@ -21,9 +21,11 @@ from lab.aws.service import AwsError
 from lab.aws.services.cloudwatch import incoming, labels
 from lab.aws.services.cloudwatch.search import compile_search
 from lab.aws.services.cloudwatch.store import Datum, MetricStore
+from lab.aws.times import lab_interval
 
 if TYPE_CHECKING:
     from lab.aws.service import Context
+    from lab.aws.services.logs.metrics import Point
     from lab.aws.world import LocalWorld
 
 LIST_PAGE = 500
@@ -49,6 +51,16 @@ class Metrics:
             raise ValueError(f"{namespace} {metric}: {value} is not a metric's value")
         datum = Datum(float(math.floor(timestamp)), value, value, value, 1.0)
         self.stores[region].put(namespace, metric, dimensions, unit, (datum,), self._world.clock.now())
+
+    def put_point(self, region: str, point: Point, now: float) -> None:
+        """Store a point that another service extracted (from logs); what PutMetricData would refuse for its age is dropped."""
+        if not now - incoming.OLDEST_S <= point.time <= now + incoming.NEWEST_S:
+            return
+        time = math.floor(point.time / point.resolution) * float(point.resolution)
+        counts = point.counts or (1.0,) * len(point.values)
+        data = tuple(Datum(time, value, value, value * count, count) for value, count in zip(point.values, counts, strict=True) if count > 0)
+        if data:
+            self.stores[region].put(point.namespace, point.name, point.dimensions, point.unit, data, now)
 
     def put_metric_data(self, ctx: Context, params: dict[str, Any]) -> None:
         """PutMetricData; all of a request or nothing is stored."""
@@ -178,9 +190,7 @@ class Metrics:
 
     def _slots(self, params: dict[str, Any], period: int) -> tuple[int, int, int]:
         """The request's interval in lab time, from the start of a minute (of a period where that is shorter), and how many periods it has."""
-        end = self._world.clock.to_lab(params["EndTime"])
-        # The end tells which clock the caller reads: a start hours ago may be nearer to the other one.
-        start = params["StartTime"] if end == params["EndTime"] else self._world.clock.at(params["StartTime"])
+        start, end = lab_interval(self._world.clock, params["StartTime"], params["EndTime"])
         if start >= end:
             raise AwsError("ValidationError", "The parameter StartTime must be less than the parameter EndTime.")
         grain = min(period, 60)

@@ -1,0 +1,134 @@
+"""Traces of one Region, in bounded memory: at most `MAX_TRACES` traces and `MAX_BYTES` of documents, the oldest go first."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lab.aws.services.xray.segments import Segment
+
+MAX_TRACES = 20_000
+MAX_BYTES = 96 * 1024 * 1024
+MAX_TRACE_BYTES = 500 * 1024
+
+
+@dataclass(slots=True)
+class Trace:
+    """The segments of one trace by id; a segment that is sent again (first in progress, then complete) replaces itself."""
+
+    id: str
+    segments: dict[str, Segment] = field(default_factory=dict)
+    size: int = 0
+    limit_exceeded: bool = False
+
+    @property
+    def start(self) -> float:
+        """The earliest start."""
+        return min(segment.start for segment in self.segments.values())
+
+    @property
+    def end(self) -> float:
+        """The latest end."""
+        return max(segment.end for segment in self.segments.values())
+
+    @property
+    def root(self) -> Segment:
+        """The segment nothing in the trace calls; the earliest of several."""
+        known = self.all_ids()
+        roots = [segment for segment in self.segments.values() if segment.parent_id not in known]
+        proper = [segment for segment in roots if not segment.is_subsegment] or roots or list(self.segments.values())
+        return min(proper, key=lambda segment: (segment.parent_id is not None, segment.start))
+
+    def all_ids(self) -> set[str]:
+        """Ids of segments and of the subsegments inside them."""
+        found = set(self.segments)
+        for segment in self.segments.values():
+            stack = list(segment.document.get("subsegments") or ())
+            while stack:
+                inner = stack.pop()
+                if isinstance(inner, dict):
+                    found.add(str(inner.get("id")))
+                    stack += inner.get("subsegments") or ()
+        return found
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The segment documents with their separately sent subsegments inside, as BatchGetTraces answers them."""
+        children: dict[str, list[Segment]] = {}
+        for segment in self.segments.values():
+            if segment.is_subsegment and segment.parent_id in self.segments and self.segments[segment.parent_id].service == segment.service:
+                children.setdefault(segment.parent_id, []).append(segment)
+        placed = {child.id for group in children.values() for child in group}
+
+        def whole(segment: Segment) -> dict[str, Any]:
+            document = dict(segment.document)
+            inner = [{key: value for key, value in whole(child).items() if key not in {"trace_id", "parent_id", "type"}} for child in children.get(segment.id, ())]
+            if inner:
+                document["subsegments"] = [*(document.get("subsegments") or ()), *sorted(inner, key=lambda each: float(each["start_time"]))]
+            return document
+
+        tops = sorted((segment for segment in self.segments.values() if segment.id not in placed), key=lambda segment: segment.start)
+        return [whole(segment) for segment in tops]
+
+
+class TraceStore:
+    """Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._traces: OrderedDict[str, Trace] = OrderedDict()
+        self._bytes = 0
+        self._offsets: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def offset(self, trace_id: str, first: float) -> float:
+        """By how much the times of a trace are moved to be lab time: what its first segment needed, so that durations stay.
+
+        ``first`` is that offset for the segment at hand.
+        """
+        with self._lock:
+            if trace_id not in self._offsets:
+                self._offsets[trace_id] = first
+                while len(self._offsets) > MAX_TRACES:
+                    self._offsets.popitem(last=False)
+            return self._offsets[trace_id]
+
+    def add(self, segments: Iterable[Segment]) -> None:
+        """Store segments; those of a trace that is larger than 500 KB are dropped, and the trace says so."""
+        with self._lock:
+            for segment in segments:
+                trace = self._traces.get(segment.trace_id)
+                if trace is None:
+                    trace = self._traces[segment.trace_id] = Trace(segment.trace_id)
+                if trace.size + segment.size > MAX_TRACE_BYTES:
+                    trace.limit_exceeded = True
+                    if not trace.segments:
+                        del self._traces[segment.trace_id]
+                    continue
+                previous = trace.segments.get(segment.id)
+                gained = segment.size - (previous.size if previous else 0)
+                trace.segments[segment.id] = segment
+                trace.size += gained
+                self._bytes += gained
+            while len(self._traces) > MAX_TRACES or self._bytes > MAX_BYTES:
+                _, gone = self._traces.popitem(last=False)
+                self._bytes -= gone.size
+
+    def get(self, trace_id: str) -> Trace | None:
+        """A trace by its id."""
+        with self._lock:
+            trace = self._traces.get(trace_id)
+            return None if trace is None else Trace(trace.id, dict(trace.segments), trace.size, trace.limit_exceeded)
+
+    def between(self, start: float, end: float, overlap: bool) -> list[Trace]:
+        """Traces that began in the interval (or, with ``overlap``, were under way in it), newest first."""
+        with self._lock:
+            chosen = [
+                Trace(trace.id, dict(trace.segments), trace.size, trace.limit_exceeded)
+                for trace in self._traces.values()
+                if (trace.start <= end and trace.end >= start if overlap else start <= trace.start <= end)
+            ]
+        return sorted(chosen, key=lambda trace: trace.start, reverse=True)
