@@ -62,18 +62,24 @@ FAILING = {
     "imports this repository": ("import topology\ndef handler(event, context): pass", "No module named 'topology'"),
     "has no such function": ("def main(event, context): pass", "has no attribute 'handler'"),
     "uses a function that Python canaries lack": (
-        "from aws_synthetics.selenium import synthetics_webdriver\n"
-        "async def handler(event, context): await synthetics_webdriver.execute_http_step('x', {})",
+        (
+            "from aws_synthetics.selenium import synthetics_webdriver\n"
+            "async def handler(event, context): await synthetics_webdriver.execute_http_step('x', {})"
+        ),
         "has no attribute 'execute_http_step'",
     ),
     "sets an unknown option": (
-        "from aws_synthetics.common import synthetics_configuration\n"
-        "def handler(event, context): synthetics_configuration.set_config({'screenshots': True})",
+        (
+            "from aws_synthetics.common import synthetics_configuration\n"
+            "def handler(event, context): synthetics_configuration.set_config({'screenshots': True})"
+        ),
         "unknown option(s) screenshots",
     ),
     "step fails": (
-        "from aws_synthetics.selenium import synthetics_webdriver\n"
-        "async def handler(event, context): await synthetics_webdriver.execute_step('pay', lambda: 1 / 0)",
+        (
+            "from aws_synthetics.selenium import synthetics_webdriver\n"
+            "async def handler(event, context): await synthetics_webdriver.execute_step('pay', lambda: 1 / 0)"
+        ),
         "ZeroDivisionError: division by zero",
     ),
 }
@@ -130,7 +136,10 @@ def test_a_script_that_eats_memory_is_killed(runner: Runner) -> None:
 
 @pytest.mark.slow
 def test_a_script_that_writes_a_gigabyte_finds_its_disk_full(runner: Runner) -> None:
-    script = "import tempfile\ndef handler(event, context):\n with open(tempfile.gettempdir() + '/big', 'wb') as f:\n  for _ in range(1024): f.write(bytes(1 << 20))"
+    script = (
+        "import tempfile\ndef handler(event, context):\n with open(tempfile.gettempdir() + '/big', 'wb') as f:\n"
+        "  for _ in range(1024): f.write(bytes(1 << 20))"
+    )
     result = runner.script(script)
     assert "No space left on device" in result.state_reason
     assert runner.script(PASSING["sync"]).passed
