@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lab.aws.service import AwsError
-from lab.plan import STORE_NAME
+from lab.plan import DATABASES, STORE_NAME
 from lab.runbooks.rendering import render
 from lab.topology import WORKLOAD, routing_control_arn
 
@@ -27,7 +27,9 @@ def put_all(world: World, plan: LabPlan) -> None:
     documents = render(WORKLOAD, f"arn:aws:iam::{plan.account}:role/{ROLE}")
     for region in plan.regions:
         _put_bucket(world, region, bucket_name(plan.account, region))
-        for name, value in parameters(world, plan, region).items():
+    secrets = {region: {database: _put_secret(world, region, database) for database in DATABASES} for region in plan.regions}
+    for region in plan.regions:
+        for name, value in parameters(world, plan, region, secrets).items():
             world.call(region, "ssm", "put_parameter", Name=name, Value=json.dumps(value), Type="String", Overwrite=True)
         for name, content in documents.items():
             _put_document(world, region, name, content)
@@ -38,8 +40,8 @@ def bucket_name(account: str, region: str) -> str:
     return f"{WORKLOAD}-recovery-{account}-{region}"
 
 
-def parameters(world: World, plan: LabPlan, region: str) -> dict[str, Any]:
-    """What the runbooks have to know, by parameter name; values are kept as JSON."""
+def parameters(world: World, plan: LabPlan, region: str, secrets: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """What the runbooks have to know, by parameter name; values are kept as JSON. ``secrets`` are ARNs by Region and database."""
     rules = world.service("route53-recovery-cluster").controls.rules
     return {
         f"/{WORKLOAD}/routing": {
@@ -55,6 +57,7 @@ def parameters(world: World, plan: LabPlan, region: str) -> dict[str, Any]:
             "workload": WORKLOAD,
             "bucket": bucket_name(plan.account, region),
             "endpoints": {name: each.aws_endpoint for name, each in plan.regions.items()},
+            "secrets": secrets,
         },
     }
 
@@ -76,6 +79,7 @@ def policy(account: str) -> dict[str, Any]:
         "rds:DeleteDBInstance": f"arn:aws:rds:*:{account}:db:{WORKLOAD}-*",
         "rds:RemoveFromGlobalCluster": "*",
         "rds-data:ExecuteStatement": f"arn:aws:rds:*:{account}:cluster:{WORKLOAD}-*",
+        "secretsmanager:GetSecretValue": "*",
         "s3:PutObject": f"arn:aws:s3:::{WORKLOAD}-recovery-{account}-*/*",
         "cloudwatch:PutMetricData": "*",
     }
@@ -102,6 +106,18 @@ def _put_bucket(world: World, region: str, name: str) -> None:
     except AwsError as error:
         if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise
+
+
+def _put_secret(world: World, region: str, database: str) -> str:
+    """The secret with the database's user; its ARN."""
+    name = f"{WORKLOAD}-{database}"
+    try:
+        return str(world.call(region, "secretsmanager", "describe_secret", SecretId=name)["ARN"])
+    except AwsError as error:
+        if error.code != "ResourceNotFoundException":
+            raise
+    user = json.dumps({"username": "postgres", "password": ""})
+    return str(world.call(region, "secretsmanager", "create_secret", Name=name, SecretString=user)["ARN"])
 
 
 def _put_document(world: World, region: str, name: str, content: str) -> None:

@@ -36,13 +36,14 @@ class Service:
         if params.get("transactionId"):
             raise AwsError("UnsupportedOperation", "Transactions of the Data API are not implemented here.", 501)
         port, database = self._server(params["resourceArn"])
+        user = self._user(params["secretArn"])
         statement = _PARAMETER.sub(r"%(\1)s", params["sql"].replace("%", "%%"))
         values = {item["name"]: _value(item["value"]) for item in params.get("parameters") or ()}
         try:
             with psycopg.connect(
                 host="127.0.0.1",
                 port=port,
-                user="postgres",
+                user=user,
                 dbname=params.get("database") or database,
                 connect_timeout=5,
                 options=f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000}",
@@ -60,6 +61,17 @@ class Service:
         except psycopg.Error as error:
             raise AwsError("DatabaseErrorException", f"ERROR: {error}; SQLState: {error.sqlstate}") from error
         return _result(names, rows, params)
+
+    def _user(self, secret_arn: str) -> str:
+        """The user name that a secret holds."""
+        arn = Arn.parse(secret_arn)
+        try:
+            if arn is None:
+                raise AwsError("ResourceNotFoundException", "it is no ARN")
+            secret = self._world.call(arn.region, "secretsmanager", "get_secret_value", SecretId=secret_arn)["SecretString"]
+            return str(json.loads(secret)["username"])
+        except (AwsError, ValueError, KeyError) as error:
+            raise AwsError("BadRequestException", f"The secret {secret_arn} cannot be used: {error}") from error
 
     def _server(self, resource_arn: str) -> tuple[int, str]:
         """The port and default database of a cluster."""
