@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 HOUR_NS = 3600 * 10**9
 DAY_NS = 24 * HOUR_NS
+_BLOCK_BYTES = 256_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Limits:
     max_age_ns: int = 14 * DAY_NS
     max_ahead_ns: int = 2 * HOUR_NS
     max_gap_ns: int = DAY_NS
+
+    @property
+    def block_bytes(self) -> int:
+        """How large a block may become: small enough that several fit a request and that a lost one costs little."""
+        return min(_BLOCK_BYTES, self.request_bytes)
 
     def fit(self, blocks: Iterable[Block]) -> int:
         """How many of the first blocks make one request. At least one, if there is any: a block alone is made to fit when it is built."""

@@ -1,5 +1,6 @@
 """From a batch of SDK objects to blocks that keep every limit of their destination."""
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ Lose = Callable[[Loss, int], None]
 Pack = Callable[[Sequence[Any], Lose], list[Block]]
 """Encodes items into blocks; what cannot be sent is handed to `Lose` with a reason and a count."""
 
-# A block is at most this large, so that several fit a request and a lost one costs little.
-_BLOCK_BYTES = 256_000
+# Tag and length of an item in its scope.
+_FRAME = 4
 # An event is the JSON of record, resource and scope, in which every field repeats its name; this is how much longer than protobuf it can get.
 _EVENT_OVERHEAD = 320
 _ATTRIBUTE_OVERHEAD = 48
@@ -26,37 +27,61 @@ _PER_EVENT = 26
 class _Open:
     """A block under construction."""
 
+    __slots__ = ("_parts", "_resource", "_scope", "groups", "items", "newest", "oldest", "weight")
+
     def __init__(self) -> None:
         self.groups: dict[tuple[int, int], tuple[Any, Any, list[bytes]]] = {}
         self.items = self.weight = self.newest = 0
         self.oldest = 1 << 63
+        # Neighbours mostly share resource and scope.
+        self._resource: Any = self
+        self._scope: Any = self
+        self._parts: list[bytes] = []
 
-    def admits(self, weight: int, oldest: int, newest: int, limits: Limits) -> bool:
+    def admits(self, weight: int, time: int, limits: Limits) -> bool:
         """Whether an item may join: block size, number, and time between the first and the last."""
-        return not self.items or (
-            self.weight + weight <= min(_BLOCK_BYTES, limits.request_bytes)
-            and self.items < limits.request_items
-            and max(newest, self.newest) - min(oldest, self.oldest) <= limits.max_gap_ns
-        )
+        items = self.items
+        if not items:
+            return True
+        if items >= limits.request_items or self.weight + weight > limits.block_bytes:
+            return False
+        return max(time, self.newest) - min(time, self.oldest) <= limits.max_gap_ns
 
-    def add(self, resource: Any, scope: Any, item: bytes, weight: int, oldest: int, newest: int) -> None:
+    def add(self, resource: Any, scope: Any, item: bytes, weight: int, time: int) -> None:
         """Put an encoded item, without tag and length, under its resource and scope."""
-        key = (id(resource), id(scope))
-        group = self.groups.get(key)
-        if group is None:
-            group = self.groups[key] = (resource, scope, [])
-        group[2].append(b"\x12" + varint(len(item)) + item)
+        if resource is not self._resource or scope is not self._scope:
+            self._resource, self._scope = resource, scope
+            self._parts = self.groups.setdefault((id(resource), id(scope)), (resource, scope, []))[2]
+        self._parts += (b"\x12", varint(len(item)), item)
         self.items += 1
         self.weight += weight
-        if oldest < self.oldest:
-            self.oldest = oldest
-        if newest > self.newest:
-            self.newest = newest
+        if time < self.oldest:
+            self.oldest = time
+        if time > self.newest:
+            self.newest = time
 
     def close(self, envelope: Envelope) -> Block:
         """The finished block."""
         payload = envelope.request(self.groups)
         return Block(payload, self.items, max(self.weight, len(payload)), self.oldest, self.newest)
+
+
+class _Origins:
+    """Which resources and scopes are small enough to be sent at all; the answer is kept for the pair that was asked for last."""
+
+    def __init__(self, envelope: Envelope) -> None:
+        self._envelope = envelope
+        self._resource: Any = self
+        self._scope: Any = self
+        self._fits = True
+
+    def fit(self, resource: Any, scope: Any) -> bool:
+        """Whether both are within the limit; the endpoint would reject the whole request otherwise."""
+        if resource is not self._resource or scope is not self._scope:
+            self._resource, self._scope = resource, scope
+            sizes = len(self._envelope.resource(resource)[0]), len(self._envelope.scope(scope)[0])
+            self._fits = max(sizes) <= MAX_RESOURCE_BYTES
+        return self._fits
 
 
 class SpanPacker:
@@ -66,25 +91,29 @@ class SpanPacker:
         self._limits = limits
         self._encode = SpanEncoder(redact)
         self._envelope = Envelope(redact)
+        self._origins = _Origins(self._envelope)
 
     def __call__(self, spans: Sequence[Any], lose: Lose) -> list[Block]:
         """Blocks with the spans in their order, grouped by resource and scope."""
-        blocks, block, limits, encode = [], _Open(), self._limits, self._encode
+        blocks, block = [], _Open()
+        limits, encode, fit, largest = self._limits, self._encode, self._origins.fit, self._limits.item_bytes
+        admits, add = block.admits, block.add
         for span in spans:
             try:
                 item = encode(span)
-            except (AttributeError, TypeError, ValueError, OverflowError):
+            except (AttributeError, TypeError, ValueError, OverflowError, struct.error):
                 lose(Loss.UNENCODABLE, 1)
                 continue
-            size = len(item)
-            if size > limits.item_bytes or _too_large(self._envelope, span.resource, span.instrumentation_scope):
+            size = len(item) + _FRAME
+            resource, scope, end = span.resource, span.instrumentation_scope, span.end_time or 0
+            if size > largest or not fit(resource, scope):
                 lose(Loss.ITEM_TOO_LARGE, 1)
                 continue
-            end = span.end_time or 0
-            if not block.admits(size + 4, end, end, limits):
+            if not admits(size, end, limits):
                 blocks.append(block.close(self._envelope))
                 block = _Open()
-            block.add(span.resource, span.instrumentation_scope, item, size + 4, end, end)
+                admits, add = block.admits, block.add
+            add(resource, scope, item, size, end)
         if block.items:
             blocks.append(block.close(self._envelope))
         return blocks
@@ -97,6 +126,7 @@ class LogPacker:
         self._limits = limits
         self._encode = LogEncoder(redact)
         self._envelope = Envelope(redact)
+        self._origins = _Origins(self._envelope)
 
     def __call__(self, records: Sequence[Any], lose: Lose) -> list[Block]:
         """Blocks with the records in their order, grouped by resource and scope."""
@@ -104,21 +134,21 @@ class LogPacker:
         for readable in records:
             try:
                 item = encode(readable)
-            except (AttributeError, TypeError, ValueError, OverflowError):
+            except (AttributeError, TypeError, ValueError, OverflowError, struct.error):
                 lose(Loss.UNENCODABLE, 1)
                 continue
             resource, scope, record = readable.resource, readable.instrumentation_scope, readable.log_record
             around = len(self._envelope.resource(resource)[0]) + len(self._envelope.scope(scope)[0])
             attributes = len(record.attributes or ()) + len(resource.attributes)
             weight = len(item) + around + attributes * _ATTRIBUTE_OVERHEAD + _EVENT_OVERHEAD + _PER_EVENT
-            if weight > limits.item_bytes or _too_large(self._envelope, resource, scope):
+            if weight > limits.item_bytes or not self._origins.fit(resource, scope):
                 lose(Loss.ITEM_TOO_LARGE, 1)
                 continue
             time = record.timestamp or record.observed_timestamp or 0
-            if not block.admits(weight, time, time, limits):
+            if not block.admits(weight, time, limits):
                 blocks.append(block.close(self._envelope))
                 block = _Open()
-            block.add(resource, scope, item, weight, time, time)
+            block.add(resource, scope, item, weight, time)
         if block.items:
             blocks.append(block.close(self._envelope))
         return blocks
@@ -141,16 +171,17 @@ class MetricPacker:
         for resource, scope, metric, points in self._metrics(collections, lose):
             while points:
                 room = self._limits.request_items - block.items
-                part, size, times = _take(points, room, min(_BLOCK_BYTES, self._limits.request_bytes) - block.weight)
-                if part and block.admits(size, min(times), max(times), self._limits):
-                    block.add(resource, scope, self._encode.message(metric, part), size, min(times), max(times))
+                part, size, times = _take(points, room, self._limits.block_bytes - block.weight)
+                if part and block.admits(size, min(times), self._limits) and block.admits(size, max(times), self._limits):
+                    block.add(resource, scope, self._encode.message(metric, part), size, min(times))
+                    block.newest = max(block.newest, max(times))
                     block.items += len(part) - 1
                     points = points[len(part) :]
                 elif block.items:
                     yield block.close(self._envelope)
                     block = _Open()
                 else:  # points of one metric that lie more than a day apart
-                    block.add(resource, scope, self._encode.message(metric, points[0][1:2]), size, points[0][0], points[0][0])
+                    block.add(resource, scope, self._encode.message(metric, points[0][1:2]), size, points[0][0])
                     points = points[1:]
         if block.items:
             yield block.close(self._envelope)
@@ -188,9 +219,4 @@ def _take(points: list[tuple[int, bytes]], most: int, room: int) -> tuple[list[b
         times.append(time)
         size += len(encoded)
     return part, size, times or [0]
-
-
-def _too_large(envelope: Envelope, resource: Any, scope: Any) -> bool:
-    return len(envelope.resource(resource)[0]) > MAX_RESOURCE_BYTES or len(envelope.scope(scope)[0]) > MAX_RESOURCE_BYTES
-
 

@@ -15,7 +15,6 @@ _MAX_ARRAY = 100
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 _MAX_VALUES = 150
 _PER_EVENT = 26
-_BLOCK_BYTES = 256_000
 
 
 def lines_to_blocks(lines: Sequence[tuple[int, bytes, int]], limits: Limits) -> Iterator[Block]:
@@ -24,7 +23,7 @@ def lines_to_blocks(lines: Sequence[tuple[int, bytes, int]], limits: Limits) -> 
     weight = 0
     for line in lines:
         apart = block and abs(line[0] - block[0][0]) * 10**6 > limits.max_gap_ns // 2
-        if block and (len(block) >= limits.request_items or weight + line[2] > min(_BLOCK_BYTES, limits.request_bytes) or apart):
+        if block and (len(block) >= limits.request_items or weight + line[2] > limits.block_bytes or apart):
             yield _block(block, weight)
             block, weight = [], 0
         block.append(line)

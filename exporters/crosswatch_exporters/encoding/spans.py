@@ -22,20 +22,17 @@ class SpanEncoder:
         self._event_attributes = AttributeEncoder(0x1A, redact)
         self._link_attributes = AttributeEncoder(0x22, redact)
         self._names: dict[str, bytes] = {}
+        self._plain_status: Any = self
 
     def __call__(self, span: Any) -> bytes:
         """The Span message without tag and length. Never-ended spans have end 0, as in the stock encoder."""
         context = span.context
         parent = span.parent
-        flags = _HAS_REMOTE
-        if parent is not None and parent.is_remote:
-            flags |= _IS_REMOTE
         name = span.name
         named = self._names.get(name)
         if named is None:
-            if len(self._names) > 1024:
-                self._names.clear()
-            named = self._names[name] = text(b"\x2a", name)
+            named = self._remember_name(name)
+        attributes = span._attributes
         out = [
             _HEAD.pack(
                 b"\x0a\x10",
@@ -43,33 +40,46 @@ class SpanEncoder:
                 b"\x12\x08",
                 context.span_id.to_bytes(8, "big"),
                 b"\x30",
-                span.kind.value + 1,  # the SDK's kinds begin at 0 with INTERNAL, OTLP's at 1
+                span.kind._value_ + 1,  # the SDK's kinds begin at 0 with INTERNAL, OTLP's at 1
                 b"\x39",
                 span.start_time or 0,
                 b"\x41",
                 span.end_time or 0,
                 b"\x85\x01",
-                flags,
+                _HAS_REMOTE if parent is None or not parent.is_remote else _HAS_REMOTE | _IS_REMOTE,
             ),
             named,
-            self._attributes(items_of(span._attributes)),
+            self._attributes(items_of(attributes)),
         ]
         if parent is not None:
             out.append(_PARENT_TAG + parent.span_id.to_bytes(8, "big"))
         if context.trace_state:
             out.append(text(b"\x1a", ",".join(f"{key}={value}" for key, value in context.trace_state.items())))
         status = span.status
-        out.append(_STATUS_UNSET if status is None or status.is_unset else self._status(status))
-        if span._events:
-            out.extend(self._event(event) for event in span.events)
-        if span._links:
-            out.extend(self._link(link) for link in span.links)
-        dropped = span.dropped_attributes, span.dropped_events, span.dropped_links
-        if dropped != (0, 0, 0):
+        if status is self._plain_status:
+            out.append(_STATUS_UNSET)
+        else:
+            out.append(self._status(status))
+        events, links = span._events, span._links
+        if events:
+            out.extend(self._event(event) for event in events)
+        if links:
+            out.extend(self._link(link) for link in links)
+        if getattr(attributes, "dropped", 0) or getattr(events, "dropped", 0) or getattr(links, "dropped", 0):
+            dropped = span.dropped_attributes, span.dropped_events, span.dropped_links
             out.extend(tag + varint(n) for tag, n in zip((b"\x50", b"\x60", b"\x70"), dropped, strict=True) if n)
         return b"".join(out)
 
+    def _remember_name(self, name: str) -> bytes:
+        if len(self._names) > 1024:
+            self._names.clear()
+        self._names[name] = named = text(b"\x2a", name)
+        return named
+
     def _status(self, status: Any) -> bytes:
+        if status is None or status.is_unset:
+            self._plain_status = status  # the SDK shares one such object among all spans
+            return _STATUS_UNSET
         message = status.description or ""
         if message and self._redact is not None:
             message = str(self._redact("status.description", message))

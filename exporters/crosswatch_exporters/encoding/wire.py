@@ -4,7 +4,7 @@ Written by hand because it is the hot path: with attribute pairs cached as bytes
 protobuf objects. `tests/exporters` proves that what is written here equals what the stock encoder writes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from struct import Struct
 from typing import Any
 
@@ -95,35 +95,45 @@ class AttributeEncoder:
     def __init__(self, tag: int, redact: Redactor | None = None) -> None:
         self._tag = bytes((tag,))
         self._redact = redact
-        self._pairs: dict[tuple[str, Any, type], bytes] = {}
+        # Of each key, the type its values have and the values seen. The type matters: True, 1 and 1.0 are equal as keys but not on the wire.
+        self._keys: dict[str, tuple[type, dict[Any, bytes]]] = {}
+        self._remembered = 0
 
     def __call__(self, attributes: Iterable[tuple[str, Any]]) -> bytes:
         """Encode (key, value) pairs in their order."""
-        pairs = self._pairs
+        keys = self._keys
         out = []
         for key, value in attributes:
-            # True, 1 and 1.0 are equal as dictionary keys but not on the wire, hence the type.
-            pair = (key, value, value.__class__)
             try:
-                encoded = pairs.get(pair)
-            except TypeError:  # a mapping inside the value: rare, not remembered
-                encoded = self._encode(key, value)
-            if encoded is None:
-                encoded = self._encode(key, value)
-                if value.__class__ is not tuple and (value.__class__ is not str or len(value) <= _CACHE_VALUE_CHARACTERS):
-                    if len(pairs) >= _CACHE_PAIRS:
-                        pairs.clear()
-                    pairs[pair] = encoded
-            out.append(encoded)
+                kind, values = keys[key]
+                if value.__class__ is kind:
+                    out.append(values[value])
+                    continue
+            except (KeyError, TypeError):  # not seen yet, or a value that cannot be a key
+                pass
+            out.append(self._encode(key, value))
         return b"".join(out)
 
     def _encode(self, key: str, value: Any) -> bytes:
-        if self._redact is not None:
-            value = self._redact(key, value)
-        return delimited(self._tag, key_value(key, value))
+        redacted = value if self._redact is None else self._redact(key, value)
+        encoded = delimited(self._tag, key_value(key, redacted))
+        kind = value.__class__
+        if kind in _REMEMBERED and (kind is not str or len(value) <= _CACHE_VALUE_CHARACTERS):
+            if self._remembered >= _CACHE_PAIRS:
+                self._keys.clear()
+                self._remembered = 0
+            known, values = self._keys.setdefault(key, (kind, {}))
+            if known is kind:
+                values[value] = encoded
+                self._remembered += 1
+        return encoded
 
 
-def items_of(attributes: Any) -> Iterable[tuple[str, Any]]:
+# Types whose values are compared by what they are worth. Floats are left out: 0.0 and -0.0 are equal, and floats rarely repeat.
+_REMEMBERED = frozenset({str, int, bool})
+
+
+def items_of(attributes: Any) -> Collection[tuple[str, Any]]:
     """The pairs of an SDK attribute container, without the copy and the lock that its iterator takes.
 
     The containers of finished spans and log records no longer change. Any other mapping is read through its public interface.
