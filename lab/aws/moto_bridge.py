@@ -33,21 +33,22 @@ RIGHT: dict[str, tuple[str, ...]] = {
         "DescribeContinuousBackups", "DescribeLimits", "TagResource", "UntagResource", "ListTagsOfResource",
     ),
     "dynamodbstreams": ("*",),
-    "ec2": ("DescribeVpcs", "DescribeSubnets", "DescribeSecurityGroups", "DescribeRegions", "DescribeAvailabilityZones", "DescribeVpcEndpoints"),
+    "ec2": ("DescribeVpcs", "DescribeSubnets", "DescribeSecurityGroups", "DescribeRegions", "DescribeAvailabilityZones"),
     "ecs": ("Create*", "Describe*", "List*", "Register*", "Deregister*", "Delete*", "UpdateService", "TagResource", "UntagResource"),
     "elasticache": ("Describe*", "ListTagsForResource"),
     "elbv2": ("Create*", "Describe*", "Modify*", "Register*", "Deregister*", "Delete*", "AddTags", "RemoveTags", "Set*"),
     "iam": (
-        "*Role", "*Roles", "*RolePolicy", "*RolePolicies", "*Policy", "*Policies", "*PolicyVersion", "*PolicyVersions", "*User", "*Users", "TagRole",
-        "UntagRole", "ListRoleTags", "TagPolicy", "UntagPolicy", "ListPolicyTags", "UpdateAssumeRolePolicy", "*InstanceProfile*", "*AccountAlias*",
+        "*Role", "*Roles", "*RolePolicy", "*RolePolicies", "*Policy", "*Policies", "*PolicyVersion", "*PolicyVersions", "*User", "*Users",
+        "TagRole", "UntagRole", "ListRoleTags", "TagPolicy", "UntagPolicy", "ListPolicyTags", "UpdateAssumeRolePolicy", "*InstanceProfile*",
+        "*AccountAlias*",
     ),
     "kms": ("CreateKey", "DescribeKey", "ListKeys", "CreateAlias", "ListAliases", "Encrypt", "Decrypt", "GenerateDataKey*"),
     "mq": ("DescribeBroker", "ListBrokers"),
     "s3": ("*",),
-    "secretsmanager": ("CreateSecret", "GetSecretValue", "PutSecretValue", "DescribeSecret", "DeleteSecret", "ListSecrets", "UpdateSecret", "TagResource"),
+    "secretsmanager": ("*Secret", "*SecretValue", "ListSecrets", "TagResource"),
     "servicediscovery": ("*",),
     "sqs": ("*",),
-    "ssm": ("*Parameter", "*Parameters", "*ParametersByPath", "*Document", "*Documents", "*DocumentVersion*", "*TagsFor*", "*TagsTo*", "*TagsFromResource"),
+    "ssm": ("*Parameter", "*Parameters", "*ParametersByPath", "*Document", "*Documents", "*DocumentVersion*", "*Tags*Resource"),
 }  # fmt: skip
 
 _HOP_HEADERS = {"content-length", "connection", "transfer-encoding", "server", "date"}

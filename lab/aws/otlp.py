@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
+
 from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError, Context
 
@@ -24,7 +25,7 @@ OLDEST_S = 14 * 86400.0
 MAX_SPAN_S = 24 * 3600.0
 _IDS = {"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"}
 
-_M = TypeVar("_M", bound=Message)
+_M = TypeVar("_M")
 
 
 class RefusedError(Exception):
@@ -60,7 +61,7 @@ def endpoint(kind: type[_M], max_bytes: int, handle: Callable[[Context, Request,
 
 
 def _decode(content: bytes, encoding: str, kind: type[_M]) -> _M:
-    message = kind()
+    message: _M = kind()
     try:
         if encoding == PROTOBUF:
             message.ParseFromString(content)
@@ -82,7 +83,7 @@ def _base64_ids(value: Any) -> Any:
 
 
 def _encode(message: Message, encoding: str) -> bytes:
-    return message.SerializeToString() if encoding == PROTOBUF else json_format.MessageToJson(message, indent=None).encode()
+    return bytes(message.SerializeToString()) if encoding == PROTOBUF else str(json_format.MessageToJson(message, indent=None)).encode()
 
 
 def plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ belongs to (AWS names the same refusals differently in query, JSON and S3).
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import secrets
@@ -159,7 +159,7 @@ def verify(request: Request, signature: Signature, keys: KeyStore, protocol: str
     if key.expires is not None and now_wall > key.expires:
         raise refuse("expired-token", "The security token included in the request is expired")
     try:
-        signed_at = datetime.datetime.strptime(signature.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC).timestamp()
+        signed_at = dt.datetime.strptime(signature.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC).timestamp()
     except ValueError:
         raise refuse("incomplete", "Date must be in ISO-8601 'basic format'") from None
     if not signature.timestamp.startswith(signature.date):
@@ -173,7 +173,8 @@ def verify(request: Request, signature: Signature, keys: KeyStore, protocol: str
     if expected is None or not hmac.compare_digest(expected, signature.value):
         raise refuse(
             "signature",
-            "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method.",
+            "The request signature we calculated does not match the signature you provided. "
+            "Check your AWS Secret Access Key and signing method.",
         )
     return key
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Options:
     """What may be chosen about the local AWS."""
 
-    ingestion: Ingestion = Ingestion()
+    ingestion: Ingestion = field(default_factory=Ingestion)
 
 
 class LocalWorld:

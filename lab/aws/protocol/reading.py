@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime
+import datetime as dt
 import re
 from collections.abc import Callable
 from typing import Any
@@ -38,8 +38,6 @@ class Readers:
         found = self._compiled.get(id(shape))
         if found is None:
             self._kept.append(shape)
-            # A placeholder first: shapes may contain themselves.
-            self._compiled[id(shape)] = lambda value, path, problems: self._compiled[id(shape)](value, path, problems)
             found = self._compiled[id(shape)] = self._compile(shape)
         return found
 
@@ -67,12 +65,12 @@ class Readers:
 
     def _structure(self, shape: Any) -> Reader:
         required = set(shape.required_members)
-        # Compiled on first use: shapes refer to each other in circles.
-        members: list[tuple[str, str, str, Reader, bool]] = []
+        members: list[tuple[str, str, str, Reader, bool]] | None = None
 
         def read(value: Any, path: str, problems: Problems) -> Any:
-            if not members and shape.members:
-                members.extend(
+            nonlocal members
+            if members is None:  # compiled on first use: shapes refer to each other in circles
+                members = [
                     (
                         name,
                         member.serialization.get("name", name) if self._wire else name,
@@ -81,7 +79,7 @@ class Readers:
                         name in required,
                     )
                     for name, member in shape.members.items()
-                )
+                ]
             if not isinstance(value, dict):
                 problems.append(f"Value at '{path}' failed to satisfy constraint: Member must be a structure")
                 return {}
@@ -161,7 +159,8 @@ def _string(metadata: dict[str, Any]) -> Reader:
             )
         if pattern is not None and not pattern.fullmatch(value):
             problems.append(
-                f"Value '{value[:80]}' at '{path}' failed to satisfy constraint: Member must satisfy regular expression pattern: {metadata['pattern']}"
+                f"Value '{value[:80]}' at '{path}' failed to satisfy constraint: "
+                f"Member must satisfy regular expression pattern: {metadata['pattern']}"
             )
         return value
 
@@ -232,8 +231,8 @@ def _timestamp(value: Any, path: str, problems: Problems) -> Any:
 
 def epoch_seconds(value: Any) -> float:
     """A timestamp in any of the forms the protocols use (number, datetime, ISO 8601, RFC 822) as epoch seconds. Raises ValueError."""
-    if isinstance(value, datetime.datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp()
+    if isinstance(value, dt.datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).timestamp()
     if isinstance(value, bool):
         raise ValueError(value)
     if isinstance(value, int | float):
@@ -244,7 +243,7 @@ def epoch_seconds(value: Any) -> float:
     except ValueError:
         pass
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        moment = dt.datetime.fromisoformat(text)
     except ValueError:
-        moment = datetime.datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=datetime.UTC)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+        moment = dt.datetime.strptime(text, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=dt.UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()

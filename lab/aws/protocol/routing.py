@@ -361,11 +361,12 @@ def _error_response(service: ServiceModel, protocol: str, error: AwsError, reque
 
 
 def _xml_error(service: ServiceModel, protocol: str, error: AwsError, shape: Any, sender: str, request_id: str) -> str:
-    extra = writing.xml_content(shape, {key: value for key, value in error.fields.items()}) if shape is not None else ""
+    extra = writing.xml_content(shape, dict(error.fields)) if shape is not None else ""
     code = shape.metadata.get("error", {}).get("code", error.code) if shape is not None else error.code
     message = escape(error.message)
     if protocol == "ec2":
-        return f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>{request_id}</RequestID></Response>"
+        inside = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        return f"<Response><Errors>{inside}</Errors><RequestID>{request_id}</RequestID></Response>"
     space = f' xmlns="{service.metadata.get("xmlNamespace", "")}"'
     body = f"<Error><Type>{sender}</Type><Code>{code}</Code><Message>{message}</Message>{extra}</Error>"
     return f"<ErrorResponse{space}>{body}<RequestId>{request_id}</RequestId></ErrorResponse>"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import cbor2
 
@@ -116,13 +116,13 @@ def from_xml(body: bytes, shape: Any) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        root = ElementTree.fromstring(body)
-    except ElementTree.ParseError as error:
+        root = ET.fromstring(body)
+    except ET.ParseError as error:
         raise AwsError("MalformedXML", f"The XML you provided was not well-formed: {error}") from error
     return _xml_structure(shape, root)
 
 
-def _xml_value(shape: Any, nodes: list[ElementTree.Element]) -> Any:
+def _xml_value(shape: Any, nodes: list[ET.Element]) -> Any:
     if shape.type_name == "structure":
         return _xml_structure(shape, nodes[0])
     if shape.type_name == "list":
@@ -139,7 +139,7 @@ def _xml_value(shape: Any, nodes: list[ElementTree.Element]) -> Any:
     return nodes[0].text or ""
 
 
-def _xml_structure(shape: Any, node: ElementTree.Element) -> dict[str, Any]:
+def _xml_structure(shape: Any, node: ET.Element) -> dict[str, Any]:
     children = _by_tag(node)
     out = {}
     for name, member in shape.members.items():
@@ -157,8 +157,8 @@ def _xml_structure(shape: Any, node: ElementTree.Element) -> dict[str, Any]:
     return out
 
 
-def _by_tag(node: ElementTree.Element) -> dict[str, list[ElementTree.Element]]:
-    children: dict[str, list[ElementTree.Element]] = defaultdict(list)
+def _by_tag(node: ET.Element) -> dict[str, list[ET.Element]]:
+    children: dict[str, list[ET.Element]] = defaultdict(list)
     for child in node:
         children[_NAMESPACE.sub("", child.tag)].append(child)
     return children

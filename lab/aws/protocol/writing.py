@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import json
 from email.utils import formatdate
 from typing import Any
@@ -17,7 +17,7 @@ _XML_QUOTES = {'"': "&quot;", "\r": "&#xD;"}
 
 
 def tree(shape: Any, value: Any, cbor: bool = False, timestamps: str = "unixtimestamp") -> Any:
-    """``value`` as plain JSON or CBOR values, keyed by the names on the wire. Raises TypeError or ValueError on a value of the wrong type."""
+    """``value`` as plain JSON or CBOR values, keyed by the names on the wire. TypeError or ValueError on a wrong type."""
     kind = shape.type_name
     if kind == "structure":
         if shape.is_document_type:
@@ -67,7 +67,7 @@ def timestamp(value: Any, form: str) -> Any:
         return int(whole) if whole == int(whole) else whole
     if form.lower() == "rfc822":
         return formatdate(seconds, usegmt=True)
-    text = datetime.datetime.fromtimestamp(round(seconds, 3), datetime.UTC).isoformat(timespec="milliseconds")
+    text = dt.datetime.fromtimestamp(round(seconds, 3), dt.UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z").replace(".000Z", "Z")
 
 

@@ -45,7 +45,8 @@ class Dashboards:
         if not _NAME.fullmatch(name):
             raise AwsError(
                 "InvalidParameterInput",
-                f"The value {name} for field DashboardName contains invalid characters. It can only contain alphanumerics, dash (-) and underscore (_).",
+                f"The value {name} for field DashboardName contains invalid characters. "
+                "It can only contain alphanumerics, dash (-) and underscore (_).",
             )
         messages = _validated(body)
         with self._lock:

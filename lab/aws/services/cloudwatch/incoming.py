@@ -110,9 +110,7 @@ def _rows(where: str, item: dict[str, Any], time: float) -> list[Datum]:
         value = _number(f"{where}.Values.member.{index + 1}", raw)
         count = 1.0 if counts is None else _number(f"{where}.Counts.member.{index + 1}", counts[index])
         if count <= 0:
-            raise AwsError(
-                "InvalidParameterValue", f"The value {counts[index]} for parameter {where}.Counts.member.{index + 1} is invalid."
-            )
+            raise AwsError("InvalidParameterValue", f"The value {count:g} for parameter {where}.Counts.member.{index + 1} is invalid.")
         rows.append(Datum(time, value, value, value * count, count))
     return rows
 

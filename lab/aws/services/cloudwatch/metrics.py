@@ -58,7 +58,9 @@ class Metrics:
             return
         time = math.floor(point.time / point.resolution) * float(point.resolution)
         counts = point.counts or (1.0,) * len(point.values)
-        data = tuple(Datum(time, value, value, value * count, count) for value, count in zip(point.values, counts, strict=True) if count > 0)
+        data = tuple(
+            Datum(time, value, value, value * count, count) for value, count in zip(point.values, counts, strict=True) if count > 0
+        )
         if data:
             self.stores[region].put(point.namespace, point.name, point.dimensions, point.unit, data, now)
 
@@ -189,7 +191,7 @@ class Metrics:
         return out
 
     def _slots(self, params: dict[str, Any], period: int) -> tuple[int, int, int]:
-        """The request's interval in lab time, from the start of a minute (of a period where that is shorter), and how many periods it has."""
+        """The interval in lab time from the start of a minute (of a period where that is shorter), and how many periods it has."""
         start, end = lab_interval(self._world.clock, params["StartTime"], params["EndTime"])
         if start >= end:
             raise AwsError("ValidationError", "The parameter StartTime must be less than the parameter EndTime.")

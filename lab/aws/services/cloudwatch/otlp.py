@@ -1,8 +1,8 @@
 """``POST /v1/metrics`` and the small part of the Prometheus API that shows what arrived.
 
 OTLP metrics have a store of their own, as on AWS: GetMetricData, alarms and classic dashboards do not see them. Labels are CloudWatch's:
-``@resource.*``, ``@instrumentation.*``, the datapoint's attributes as they are, ``@aws.account`` and ``@aws.region``. Queries are instant and of a bare
-selector (``http_requests{code="500"}`` or ``{"http.server.request.duration", "@resource.service.name"="ui"}``), without functions.
+``@resource.*``, ``@instrumentation.*``, the datapoint's attributes as they are, ``@aws.account`` and ``@aws.region``. Queries are instant
+and of a bare selector (``http_requests{code="500"}`` or ``{"http.server.request.duration", "@resource.service.name"="ui"}``), without functions.
 """
 
 from __future__ import annotations
@@ -113,12 +113,14 @@ class OtlpMetrics:
                         labels |= {key: _text(value) for key, value in otlp.attributes(point.attributes).items()}
                         yield where, labels, self._world.clock.to_lab(point.time_unix_nano / 1e9), _value(kind, point)
 
-    # -- reading -------------------------------------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------------------------
 
     def _matching(self, ctx: Context, selectors: list[str]) -> list[Series]:
         tests = [selector(text) for text in selectors]
         with self._lock:
-            return [series for series in self._series[ctx.region].values() if any(all(test(series.labels) for test in each) for each in tests)]
+            return [
+                series for series in self._series[ctx.region].values() if any(all(test(series.labels) for test in each) for each in tests)
+            ]
 
     def _list(self, ctx: Context, request: Request) -> Response:
         pairs = _arguments(request)
@@ -160,7 +162,9 @@ def _answer(find: Callable[[], Any]) -> Response:
 
 
 _SELECTOR = re.compile(r'\s*(?P<name>[A-Za-z_:][\w:]*)?\s*(?:\{(?P<inside>(?:[^{}"]|"(?:[^"\\]|\\.)*")*)\})?\s*\Z')
-_MATCHER = re.compile(r'\s*(?:"(?P<q>(?:[^"\\]|\\.)*)"|(?P<n>[\w@.:]+))\s*(?:(?P<op>=~|!~|!=|=)\s*"(?P<value>(?:[^"\\]|\\.)*)")?\s*(?:,|\Z)')
+_MATCHER = re.compile(
+    r'\s*(?:"(?P<q>(?:[^"\\]|\\.)*)"|(?P<n>[\w@.:]+))\s*(?:(?P<op>=~|!~|!=|=)\s*"(?P<value>(?:[^"\\]|\\.)*)")?\s*(?:,|\Z)'
+)
 
 
 def selector(text: str) -> list[Callable[[dict[str, str]], bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.aws.service import AwsError
 from lab.aws.services.logs import query_language
-from lab.aws.services.logs.query_language import QueryError, Row
+from lab.aws.services.logs.query_expressions import Moment, QueryError, Row
 from lab.aws.times import lab_interval
 
 if TYPE_CHECKING:
@@ -65,14 +66,18 @@ class Queries:
         except QueryError as error:
             raise AwsError("MalformedQueryException", str(error)) from error
         start, end = self._interval(params)
-        rows = [_row(ctx, group, event) for group in groups for event in group.events(group.streams.values(), start * 1000, end * 1000 + 1000)]
+        rows = [
+            _row(ctx, group, event) for group in groups for event in group.events(group.streams.values(), start * 1000, end * 1000 + 1000)
+        ]
         limit = min(params.get("limit", DEFAULT_LIMIT), MAX_LIMIT)
         try:
             outcome = query_language.run(stages, rows, limit)
         except QueryError as error:
             raise AwsError("MalformedQueryException", str(error)) from error
         query = Query(str(uuid.uuid4()), params["queryString"], groups[0].name, round(ctx.now * 1000))
-        query.results = [[{"field": name, "value": text(value)} for name, value in row.items() if value is not None] for row in outcome.rows]
+        query.results = [
+            [{"field": name, "value": text(value)} for name, value in row.items() if value is not None] for row in outcome.rows
+        ]
         query.statistics = {
             "recordsMatched": float(outcome.matched),
             "recordsScanned": float(len(rows)),
@@ -149,18 +154,16 @@ class Queries:
 def _row(ctx: Context, group: LogGroup, event: LogEvent) -> Row:
     """An event's fields: the system's, and those of a JSON message under dotted names."""
     row: Row = {
-        "@timestamp": query_language.Moment(event.timestamp / 1000),
+        "@timestamp": Moment(event.timestamp / 1000),
         "@message": event.message,
         "@logStream": event.stream,
         "@log": f"{ctx.account}:{group.name}",
-        "@ingestionTime": query_language.Moment(event.ingested / 1000),
+        "@ingestionTime": Moment(event.ingested / 1000),
         "@ptr": event.id,
     }
     if event.message.lstrip().startswith("{"):
-        try:
+        with contextlib.suppress(ValueError):  # not JSON after all: only the system's fields
             _flatten(json.loads(event.message), "", row)
-        except ValueError:
-            pass  # not JSON after all: only the system's fields
     return row
 
 
@@ -177,7 +180,7 @@ def _flatten(value: Any, name: str, row: Row) -> None:
 
 def text(value: Any) -> str:
     """A value as results show it."""
-    if isinstance(value, query_language.Moment):
+    if isinstance(value, Moment):
         moment = dt.datetime.fromtimestamp(round(float(value), 3), dt.UTC)
         return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
     if isinstance(value, bool):

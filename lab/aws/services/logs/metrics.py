@@ -98,7 +98,9 @@ def _dimensions(document: dict[str, Any], names: Any) -> dict[str, str]:
     for name in names:
         value = document.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= MAX_DIMENSION_VALUE:
-            raise EmfError("EMFValidationErrors", f"the dimension {name} needs a value of 1 to {MAX_DIMENSION_VALUE} characters in the document")
+            raise EmfError(
+                "EMFValidationErrors", f"the dimension {name} needs a value of 1 to {MAX_DIMENSION_VALUE} characters in the document"
+            )
         out[name] = value
     return out
 
@@ -143,7 +145,9 @@ def filtered(metric_filter: MetricFilter, events: list[LogEvent]) -> list[Point]
             matched.add(minute)
             points.append(_filter_point(transformation, dimensions, event.timestamp / 1000, value))
     if transformation.get("defaultValue") is not None:
-        points += [_filter_point(transformation, {}, minute * 60.0, float(transformation["defaultValue"])) for minute in sorted(quiet - matched)]
+        points += [
+            _filter_point(transformation, {}, minute * 60.0, float(transformation["defaultValue"])) for minute in sorted(quiet - matched)
+        ]
     return points
 
 

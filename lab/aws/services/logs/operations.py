@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogE
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import threading
@@ -96,8 +97,13 @@ class Logs:
 
     def put_retention_policy(self, ctx: Context, params: dict[str, Any]) -> None:
         """PutRetentionPolicy: one of the documented numbers of days."""
-        if params["retentionInDays"] not in RETENTIONS:
-            raise AwsError("InvalidParameterException", f"1 validation error detected: Value '{params['retentionInDays']}' at 'retentionInDays' failed to satisfy constraint: Member must satisfy enum value set: {list(RETENTIONS)}")
+        days = params["retentionInDays"]
+        if days not in RETENTIONS:
+            rule = f"Member must satisfy enum value set: {list(RETENTIONS)}"
+            raise AwsError(
+                "InvalidParameterException",
+                f"1 validation error detected: Value '{days}' at 'retentionInDays' failed to satisfy constraint: {rule}",
+            )
         self.group(ctx.region, params["logGroupName"]).retention_days = params["retentionInDays"]
 
     def delete_retention_policy(self, ctx: Context, params: dict[str, Any]) -> None:
@@ -243,7 +249,11 @@ class Logs:
         names, prefix = params.get("logStreamNames"), params.get("logStreamNamePrefix")
         if names and prefix:
             raise AwsError("InvalidParameterException", "logStreamNames and logStreamNamePrefix are mutually exclusive.")
-        streams = [self.stream(group, name) for name in names] if names else [s for s in group.streams.values() if s.name.startswith(prefix or "")]
+        streams = (
+            [self.stream(group, name) for name in names]
+            if names
+            else [s for s in group.streams.values() if s.name.startswith(prefix or "")]
+        )
         match = compile_pattern(params.get("filterPattern", ""))
         start, end = self._interval(params)
         after = _read_token(params["nextToken"])[1] if "nextToken" in params else (-1, 0)
@@ -285,7 +295,10 @@ class Logs:
         compile_pattern(params["filterPattern"])
         transformation = params["metricTransformations"][0]
         if transformation.get("dimensions") and transformation.get("defaultValue") is not None:
-            raise AwsError("InvalidParameterException", "Invalid metric transformation: dimensions and default value are mutually exclusive properties.")
+            raise AwsError(
+                "InvalidParameterException",
+                "Invalid metric transformation: dimensions and default value are mutually exclusive properties.",
+            )
         if len(transformation.get("dimensions") or {}) > 3:
             raise AwsError("InvalidParameterException", "Invalid metric transformation: at most 3 dimensions are allowed.")
         if transformation["metricNamespace"].startswith("AWS/"):
@@ -294,7 +307,9 @@ class Logs:
             group = self.group(ctx.region, params["logGroupName"])
             if params["filterName"] not in group.filters and len(group.filters) >= MAX_FILTERS:
                 raise AwsError("LimitExceededException", "Resource limit exceeded.")
-            group.filters[params["filterName"]] = MetricFilter(params["filterName"], params["filterPattern"], dict(transformation), round(ctx.now * 1000))
+            group.filters[params["filterName"]] = MetricFilter(
+                params["filterName"], params["filterPattern"], dict(transformation), round(ctx.now * 1000)
+            )
 
     def describe_metric_filters(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """DescribeMetricFilters of a group, or of all that publish a metric."""
@@ -322,8 +337,9 @@ class Logs:
             if self.group(ctx.region, params["logGroupName"]).filters.pop(params["filterName"], None) is None:
                 raise AwsError("ResourceNotFoundException", "The specified metric filter does not exist.")
 
-    def test_metric_filter(self, _ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
+    def test_metric_filter(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """TestMetricFilter."""
+        del ctx
         match = compile_pattern(params["filterPattern"])
         matches = []
         for number, message in enumerate(params["logEventMessages"], 1):
@@ -344,10 +360,12 @@ def check_batch(rows: list[tuple[int, str]]) -> None:
         size += event_size
     if size > MAX_BATCH_BYTES:
         raise AwsError("InvalidParameterException", f"Upload too large: {size} bytes exceeds limit of {MAX_BATCH_BYTES}")
-    if any(later[0] < earlier[0] for earlier, later in zip(rows, rows[1:], strict=False)):
+    if any(later[0] < earlier[0] for earlier, later in itertools.pairwise(rows)):
         raise AwsError("InvalidParameterException", "Log events in a single PutLogEvents request must be in chronological order.")
     if rows[-1][0] - rows[0][0] > MAX_SPAN_MS:
-        raise AwsError("InvalidParameterException", "The batch of log events in a single PutLogEvents request cannot span more than 24 hours.")
+        raise AwsError(
+            "InvalidParameterException", "The batch of log events in a single PutLogEvents request cannot span more than 24 hours."
+        )
 
 
 def _by_age(rows: list[tuple[int, str]], now_ms: int, retention_days: int | None) -> tuple[list[tuple[int, str]], dict[str, int]]:

@@ -1,7 +1,7 @@
 """Filter patterns, as FilterLogEvents and metric filters use them.
 
-Three kinds: terms (``ERROR -"health check" ?a ?b %regex%``), JSON selectors (``{ $.status >= 500 && $.path = "/cart*" }``) and space-delimited
-fields (``[ip, user, ..., status = 5*, bytes > 1000]``). `compile_pattern` gives a function from a message to the extracted values of
+Three kinds: terms (``ERROR -"health check" ?a ?b %regex%``), JSON selectors (``{ $.status >= 500 && $.path = "/cart*" }``) and
+space-delimited fields (``[ip, user, ..., status = 5*, bytes > 1000]``). `compile_pattern` gives a function from a message to the extracted values of
 a match (empty for terms), or None.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
 """
@@ -139,10 +139,10 @@ def _text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-# -- JSON ------------------------------------------------------------------------------------------------------------------------------------
+# -- JSON ------------------------------------------------------------------------------------------------------------------------------
 
 _JSON_TOKEN = re.compile(
-    r'\s*(?:(?P<open>\()|(?P<close>\))|(?P<and>&&)|(?P<or>\|\|)|(?P<not>NOT\s+EXISTS\b)|(?P<is>IS\s+(?:NOT\s+)?(?:NULL|TRUE|FALSE)\b)'
+    r"\s*(?:(?P<open>\()|(?P<close>\))|(?P<and>&&)|(?P<or>\|\|)|(?P<not>NOT\s+EXISTS\b)|(?P<is>IS\s+(?:NOT\s+)?(?:NULL|TRUE|FALSE)\b)"
     r'|(?P<op>>=|<=|!=|=|<|>)|(?P<path>\$(?:\.(?:"[^"]+"|[\w@-]+)|\[(?:\d+|\*|"[^"]+")\])*)|"(?P<quoted>(?:[^"\\]|\\.)*)"|%(?P<regex>[^%]+)%'
     r"|(?P<word>[^\s()&|=<>!\"]+))"
 )
@@ -292,7 +292,7 @@ def _fields(text: str) -> Matcher:
 
 def _top_level(text: str, separator: str) -> list[str]:
     """``text`` split at ``separator`` outside quotes and regular expressions."""
-    return [part for part in re.split(rf"{re.escape(separator)}(?=(?:[^\"%]|\"[^\"]*\"|%[^%]*%)*\Z)", text)]
+    return re.split(rf"{re.escape(separator)}(?=(?:[^\"%]|\"[^\"]*\"|%[^%]*%)*\Z)", text)
 
 
 def _field_condition(item: str, position: int) -> tuple[str, Callable[[Any], bool] | None]:

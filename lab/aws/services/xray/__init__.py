@@ -102,7 +102,9 @@ class Service:
         response = ExportTraceServiceResponse()
         if refused:
             response.partial_success.rejected_spans = refused
-            response.partial_success.error_message = f"{refused} spans are larger than {MAX_SPAN_BYTES} bytes, or have no valid ids or start time"
+            response.partial_success.error_message = (
+                f"{refused} spans are larger than {MAX_SPAN_BYTES} bytes, or have no valid ids or start time"
+            )
         return response
 
     def get_trace_segment_destination(self, ctx: Context, _params: dict[str, Any]) -> dict[str, Any]:

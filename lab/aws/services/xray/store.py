@@ -66,7 +66,10 @@ class Trace:
 
         def whole(segment: Segment) -> dict[str, Any]:
             document = dict(segment.document)
-            inner = [{key: value for key, value in whole(child).items() if key not in {"trace_id", "parent_id", "type"}} for child in children.get(segment.id, ())]
+            inner = [
+                {key: value for key, value in whole(child).items() if key not in {"trace_id", "parent_id", "type"}}
+                for child in children.get(segment.id, ())
+            ]
             if inner:
                 document["subsegments"] = [*(document.get("subsegments") or ()), *sorted(inner, key=lambda each: float(each["start_time"]))]
             return document

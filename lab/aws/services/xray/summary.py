@@ -112,7 +112,9 @@ def summarize(trace: Trace) -> Summary:
     for segment in trace.segments.values():
         node = node_of(segment)
         if segment.is_subsegment:
-            node = next((node_of(each) for each in trace.segments.values() if each.service == segment.service and not each.is_subsegment), node)
+            node = next(
+                (node_of(each) for each in trace.segments.values() if each.service == segment.service and not each.is_subsegment), node
+            )
         for part in (segment.document, *subsegments(segment.document)):
             owners[str(part.get("id"))] = node
             if part.get("namespace") in {"remote", "aws"}:
@@ -176,7 +178,10 @@ def as_json(summary: Summary, account: str) -> dict[str, Any]:
         "IsPartial": summary.partial,
         "Http": http,
         "Annotations": {
-            key: [{"AnnotationValue": _annotation(value), "ServiceIds": [{"Name": service, "Names": [service], "AccountId": account}]} for value, service in found]
+            key: [
+                {"AnnotationValue": _annotation(value), "ServiceIds": [{"Name": service, "Names": [service], "AccountId": account}]}
+                for value, service in found
+            ]
             for key, found in summary.annotations.items()
         },
         "Users": [{"UserName": user, "ServiceIds": []} for user in summary.users],
