@@ -35,11 +35,12 @@ from alarms.engine.options import OBSERVED, Options
 from alarms.engine.payloads import Change, Snapshot, Where, composite_reason_data
 from alarms.engine.problems import DefinitionError, Problem
 from alarms.engine.reasons import CREATED, reason, reason_data
-from alarms.engine.source import MetricSource, datapoints
+from alarms.engine.source import MemorySource, MetricSource, datapoints
 from alarms.engine.states import ALARM, INSUFFICIENT_DATA, OK, STATES, State, long_stamp, stamp
 from alarms.engine.window import cadence, next_evaluation, phase_of, window
 
 MAX_DELETED = 100
+REPLAYED = "Replayed from an evaluation of its history"
 
 
 class AlarmNotFoundError(LookupError):
@@ -191,6 +192,9 @@ class AlarmBook:
                     continue
                 if what == "rule":
                     rules.add(name)
+                elif what in STATES:
+                    self._change(entry, Snapshot(what, REPLAYED, "", at), None, (), events)
+                    changed.add(name)
                 elif what != "evaluate":
                     ends.append((what, name))
                 elif entry.due == at and self._evaluate(entry, at, source, events):
@@ -199,6 +203,14 @@ class AlarmBook:
             for what, name in ends:
                 self._end(what, self.entries[name], at, events)
         return events
+
+    def follow(self, changes: Iterable[tuple[float, str, State]], now: float) -> list[Event]:
+        """Take the metric alarms' changes (when, name, new state) from elsewhere instead of evaluating; do all the rest until ``now``."""
+        for entry in self.entries.values():
+            entry.due = None
+        for at, name, state in changes:
+            self._wake(at, state, name)
+        return self.tick(now, MemorySource())
 
     def skip(self, now: float) -> None:
         """Let time pass without evaluating anything: this Region's CloudWatch is away. What ran out meanwhile ends when it is back."""

@@ -57,11 +57,15 @@ class MemorySource:
 
     def add(self, key: MetricKey, samples: Samples, visible: Iterable[float] | None = None) -> None:
         """Store ``samples`` under ``key``, each visible from its time in ``visible`` on (by default from its timestamp on)."""
-        when = samples.times if visible is None else np.asarray(visible, dtype=np.float64)
-        order = np.argsort(samples.times, kind="stable")
+        if visible is None:
+            samples = samples.in_time_order()
+            when = samples.times
+        else:
+            order = np.argsort(samples.times, kind="stable")
+            samples, when = samples.select(order), np.asarray(visible, dtype=np.float64)[order]
         if key not in self._parts:
             self._by_metric[key.namespace, key.name, key.dimensions].append(key)
-        self._parts[key].append(Reading(samples.select(order), when[order]))
+        self._parts[key].append(Reading(samples, when))
 
     def add_band(self, key: MetricKey, lower: Samples, upper: Samples) -> None:
         """Store a band's edges for the metric ``key``."""

@@ -36,8 +36,10 @@ class Samples:
     def of(cls, values: Iterable[float], counts: Iterable[float] | None = None, times: Iterable[float] | None = None) -> Samples:
         """Samples from plain values; each counts once unless ``counts`` says otherwise, at time 0 unless ``times`` does."""
         low = np.asarray(list(values) if not isinstance(values, np.ndarray) else values, dtype=np.float64)
-        number = np.ones_like(low) if counts is None else np.asarray(counts, dtype=np.float64)
         when = np.zeros_like(low) if times is None else np.asarray(times, dtype=np.float64)
+        if counts is None:
+            return cls(when, low, low, low, np.broadcast_to(np.float64(1), low.shape))
+        number = np.asarray(counts, dtype=np.float64)
         return cls(when, low, low, low * number, number)
 
     @classmethod
@@ -61,7 +63,10 @@ class Samples:
 
     def select(self, mask: Any) -> Samples:
         """The samples ``mask`` (a boolean array, an index array or a slice) picks."""
-        return Samples(self.times[mask], self.low[mask], self.high[mask], self.total[mask], self.counts[mask])
+        low = self.low[mask]
+        high = low if self.high is self.low else self.high[mask]
+        total = low if self.total is self.low else self.total[mask]
+        return Samples(self.times[mask], low, high, total, self.counts[mask])
 
     def between(self, start: float, end: float) -> Samples:
         """The samples of the half-open interval ``[start, end)``."""

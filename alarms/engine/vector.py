@@ -40,10 +40,12 @@ _CELLS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Every evaluation of one alarm: the instants (epoch seconds) and the states after them (indices into `STATES`)."""
+    """Every evaluation of one alarm: the instants (epoch seconds), the states after them (indices into `STATES`), and how many of the N
+    points were lacking."""
 
     times: NDArray[np.float64]
     codes: Codes
+    lacking: NDArray[np.int16]
     initial: State
 
     def transitions(self) -> list[tuple[float, State, State]]:
@@ -69,20 +71,21 @@ def evaluate_history(
     last = np.floor((end - phase) / every)
     times = np.arange(first, last + 1) * every + phase
     if not len(times):
-        return History(times, np.empty(0, dtype=np.int8), initial)
+        return History(times, np.empty(0, dtype=np.int8), np.empty(0, dtype=np.int16), initial)
     if alarm.wall_clock_zone is not None or depends_on_window(alarm):
         return _one_by_one(alarm, source, times, end, initial, options)
     held = hold_back(alarm, options)
     ends = (np.floor((times - held) / every) * every).astype(np.int64)
     codes = np.empty(len(times), dtype=np.int8)
+    lacking = np.full(len(times), alarm.evaluation_periods, dtype=np.int16)
     try:
         for residue in np.unique(ends % alarm.period):
             chosen = ends % alarm.period == residue
-            codes[chosen] = _on_grid(alarm, source, ends[chosen], end, options)
+            codes[chosen], lacking[chosen] = _on_grid(alarm, source, ends[chosen], end, options)
     except MathError:
         none = np.zeros(1, dtype=np.int64)
         codes[:] = _decide(alarm, none, none, none, none, options)[0]
-    return History(times, _carried(codes, initial), initial)
+    return History(times, _carried(codes, initial), lacking, initial)
 
 
 def depends_on_window(alarm: MetricAlarm) -> bool:
@@ -115,16 +118,23 @@ def _is_array(node: Node) -> bool:
 
 def _one_by_one(alarm: MetricAlarm, source: MetricSource, times: Floats, known_at: float, initial: State, options: Options) -> History:
     codes = np.empty(len(times), dtype=np.int8)
+    lacking = np.empty(len(times), dtype=np.int16)
     state = initial
     for i, at in enumerate(times):
-        points = datapoints(alarm, window(alarm, float(at), options), source, known_at, options)
-        state = evaluate(alarm, points, state, options).state
-        codes[i] = STATES.index(state)
-    return History(times, codes, initial)
+        try:
+            points = datapoints(alarm, window(alarm, float(at), options), source, known_at, options)
+        except MathError:
+            points = []
+        verdict = evaluate(alarm, points, state, options)
+        state = verdict.state
+        codes[i], lacking[i] = STATES.index(state), verdict.evidence.missing
+    return History(times, codes, lacking, initial)
 
 
-def _on_grid(alarm: MetricAlarm, source: MetricSource, ends: NDArray[np.int64], known_at: float, options: Options) -> Codes:
-    """The verdicts of evaluations whose windows all end on one grid of periods."""
+def _on_grid(
+    alarm: MetricAlarm, source: MetricSource, ends: NDArray[np.int64], known_at: float, options: Options
+) -> tuple[Codes, NDArray[np.int16]]:
+    """The verdicts of evaluations whose windows all end on one grid of periods, and how many points each was lacking."""
     slots = range_slots(alarm, options)
     first = int(ends[0]) - slots * alarm.period
     count = (int(ends[-1]) - first) // alarm.period
@@ -132,6 +142,7 @@ def _on_grid(alarm: MetricAlarm, source: MetricSource, ends: NDArray[np.int64], 
     # one row per evaluation, oldest slot first; the ends are consecutive periods, or (two evaluations in one period) repeated
     rows = (ends - first) // alarm.period - slots
     codes = np.empty(len(ends), dtype=np.int8)
+    lacking = np.empty(len(ends), dtype=np.int16)
     height = max(1, _CELLS // slots)
     present = np.isfinite(values)
     for begin in range(0, len(rows), height):
@@ -142,11 +153,12 @@ def _on_grid(alarm: MetricAlarm, source: MetricSource, ends: NDArray[np.int64], 
         breach = used & sliding_window_view(bad, slots)[part]
         few = used & sliding_window_view(low, slots)[part]
         breach &= ~few
-        ages = np.arange(slots, 0, -1)
-        oldest = np.where(breach, ages, 0).max(axis=1)
+        oldest = np.where(breach.any(axis=1), slots - breach.argmax(axis=1), 0)
         n_bad, n_low = breach.sum(axis=1), few.sum(axis=1)
-        codes[begin : begin + height] = _decide(alarm, n_bad, used.sum(axis=1) - n_bad - n_low, n_low, oldest, options)
-    return codes
+        real = used.sum(axis=1)
+        codes[begin : begin + height] = _decide(alarm, n_bad, real - n_bad - n_low, n_low, oldest, options)
+        lacking[begin : begin + height] = alarm.evaluation_periods - real
+    return codes, lacking
 
 
 def _points(

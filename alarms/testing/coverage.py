@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from alarms.definitions import Definition
 from alarms.engine import ALARM, OK, Alarm, MetricAlarm, MuteRule
 from alarms.engine.states import STATES
@@ -81,6 +83,10 @@ def _recovers(trace: Trace) -> bool:
 
 def _misses(trace: Trace) -> bool:
     """Whether some evaluation, after a point had been seen, had to do without points."""
+    if trace.history is not None:
+        lacking = trace.history.lacking
+        first = int(np.argmin(lacking)) if len(lacking) else 0
+        return bool((lacking[first:] > 0).any() and lacking.min() < lacking.max())
     seen = False
     for glance in trace.glances:
         if seen and glance.verdict.evidence.missing:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from alarms.engine import CompositeAlarm, Datapoint, State, evaluate
 from alarms.engine.metric import longest_range
 from alarms.engine.model import MetricAlarm
 from alarms.engine.reasons import plainly
 from alarms.engine.source import datapoints
+from alarms.engine.states import STATES
+from alarms.engine.vector import History
 from alarms.engine.window import window
 from alarms.testing.notation import show_duration
 from alarms.testing.trace import Glance, Traces
@@ -22,10 +26,25 @@ def explain_state(world: World, region: str, name: str, traces: Traces, at_s: fl
     if isinstance(alarm, CompositeAlarm):
         children = [f"{child} is {traces[region, child].state_at(at_s)}" for child in alarm.children]
         return f"rule: {alarm.rule.text}\nwhere {', '.join(children)}" if children else f"rule: {alarm.rule.text}"
-    glances = [glance for glance in traces[region, name].glances if glance.at_s <= at_s + 1e-6]
+    trace = traces[region, name]
+    glances = _glances(world, region, alarm, trace.history, at_s) if trace.history else trace.glances
+    glances = [glance for glance in glances if glance.at_s <= at_s + 1e-6]
     if not glances:
         return f"the alarm was not evaluated before {show_duration(at_s)}"
     return "\n".join((*_table(glances[-COLUMNS:]), _decided(world, region, alarm, glances[-1])))
+
+
+def _glances(world: World, region: str, alarm: MetricAlarm, history: History, at_s: float) -> list[Glance]:
+    """The last evaluations of a long test, done again one by one."""
+    case = world.case
+    last = int(np.searchsorted(history.times, case.start + at_s + 1e-6))
+    found = []
+    for i in range(max(0, last - COLUMNS), last):
+        at = float(history.times[i])
+        points = datapoints(alarm, window(alarm, at, case.options), world.sources[region], at, case.options)
+        before = STATES[history.codes[i - 1]] if i else history.initial
+        found.append(Glance(at - case.start, tuple(points), evaluate(alarm, points, before, case.options)))
+    return found
 
 
 def _table(shown: list[Glance]) -> list[str]:

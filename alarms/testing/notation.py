@@ -23,6 +23,8 @@ class NotationError(ValueError):
 
 def parse_series(text: str) -> list[float | None]:
     """The samples ``text`` stands for, None where missing. Raises NotationError."""
+    if plain := _plain(text):
+        return plain
     samples: list[float | None] = []
     for word in text.split():
         match = _ITEM.fullmatch(word)
@@ -42,6 +44,18 @@ def parse_series(text: str) -> list[float | None]:
     return samples
 
 
+def _plain(text: str) -> list[float | None]:
+    """Long series of nothing but numbers, read at once; empty where the text is anything else."""
+    if len(text) < 200 or not _ONLY_NUMBERS.fullmatch(text):
+        return []
+    try:
+        values = [float(word) for word in text.split()]
+    except ValueError:
+        return []
+    return [*values] if len(values) <= MAX_SAMPLES and all(map(math.isfinite, values)) else []
+
+
+_ONLY_NUMBERS = re.compile(r"[-+0-9.eE\s]*", re.ASCII)
 _DURATION = re.compile(r"(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?\Z", re.ASCII)
 
 

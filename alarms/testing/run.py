@@ -18,6 +18,9 @@ from alarms.testing.trace import CaseResult, Failure, Glance, Trace, Traces
 from alarms.testing.world import Parsed, World, build
 from topology.problems import Problem, UnusableInput
 
+MANY = 3000
+"""From so many evaluations on a test is run on arrays."""
+
 
 def load_suites(files: Iterable[Path], default: Callable[[], list[Definition]] | None) -> list[tuple[Suite, Parsed]]:
     """Read test files with their definitions. Raises UnusableInput with the problems of all of them."""
@@ -78,7 +81,13 @@ def run_case(case: Case, parsed: Parsed) -> CaseResult:
     for region, book in world.books.items():
         for name, entry in book.entries.items():
             traces[region, name].states.append((0.0, entry.state))
-    for event in world.advance(case.end_s):
+    if world.evaluations > MANY and world.settled:
+        events = world.replay(case.end_s)
+        for key, history in world.histories.items():
+            traces[key].history = history
+    else:
+        events = world.advance(case.end_s)
+    for event in events:
         region = event.change.where.region if isinstance(event, Transition | Action) else ""
         if isinstance(event, Transition):
             traces[region, event.alarm].states.append((event.at - case.start, event.state))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from alarms.engine import Action, Datapoint, State, Verdict
+from alarms.engine.vector import History
 from alarms.testing.case import Case
 
 
@@ -25,6 +26,8 @@ class Trace:
     states: list[tuple[float, State]] = field(default_factory=list)
     """(seconds after the start, state) of every transition; the first entry is the state before the test."""
     actions: list[Action] = field(default_factory=list)
+    history: History | None = None
+    """In a long test the evaluations as arrays, instead of as glances."""
 
     def state_at(self, at_s: float) -> State:
         """The state after everything that happened until ``at_s``."""

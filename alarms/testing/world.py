@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
 from alarms.definitions import Definition
 from alarms.engine import Alarm, AlarmBook, CompositeAlarm, Datapoint, Event, MemorySource, MetricAlarm, MuteRule, Samples, Verdict
 from alarms.engine.composite import deployment_order
+from alarms.engine.vector import History, evaluate_history, merge_transitions
 from alarms.engine.window import cadence
 from alarms.testing.case import Blackout, Case, InputSeries
 
@@ -27,6 +29,40 @@ class World:
     case: Case
     books: dict[str, AlarmBook]
     sources: dict[str, MemorySource]
+    histories: dict[tuple[str, str], History] = field(default_factory=dict)
+
+    @property
+    def evaluations(self) -> int:
+        """How many evaluations the test takes."""
+        return sum(int(self.case.end_s // cadence(alarm)) for _, alarm in self._metric_alarms())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every evaluation sees what is known at the end: nothing comes late, no Region stands still, nothing warms up."""
+        late = any(series.delay_s for series in self.case.series)
+        standing = any(blackout.region in self.books for blackout in self.case.blackouts)
+        return not late and not standing and not any(alarm.warm_up for _, alarm in self._metric_alarms())
+
+    def _metric_alarms(self) -> Iterator[tuple[str, MetricAlarm]]:
+        for region, book in self.books.items():
+            for entry in book.entries.values():
+                if isinstance(entry.alarm, MetricAlarm):
+                    yield region, entry.alarm
+
+    def replay(self, to_s: float) -> list[Event]:
+        """The same as `advance` from the start, for a settled test: all evaluations of an alarm at once."""
+        events: list[Event] = []
+        start, end = self.case.start, self.case.start + to_s
+        for region, alarm in self._metric_alarms():
+            initial = self.books[region].state(alarm.name)
+            phase = (start + self.case.phase_s) % cadence(alarm)
+            source, options = self.sources[region], self.case.options
+            history = evaluate_history(alarm, source, start, end, initial=initial, options=options, phase=phase)
+            self.histories[region, alarm.name] = history
+        for region, book in self.books.items():
+            mine = [(name, history) for (where, name), history in self.histories.items() if where == region]
+            events += book.follow(merge_transitions(mine), end)
+        return sorted(events, key=lambda event: event.at)
 
     def advance(self, to_s: float) -> list[Event]:
         """Let all Regions reach ``to_s`` seconds after the start; Regions that are gone stand still."""
@@ -94,8 +130,9 @@ def _book(case: Case, region: str, items: Sequence[Alarm | MuteRule], observe: O
 
 def _feed(source: MemorySource, series: InputSeries, case: Case, region: str) -> None:
     """Store a series' samples with the time each becomes visible; what a blackout hits never arrives."""
-    offsets = np.repeat(np.arange(len(series.periods)), [len(period) for period in series.periods]) * case.interval_s
-    values = np.asarray([value for period in series.periods for value in period], dtype=np.float64)
+    sizes = np.fromiter(map(len, series.periods), dtype=np.int64, count=len(series.periods))
+    offsets = np.repeat(np.arange(len(series.periods)), sizes) * case.interval_s
+    values = np.fromiter(chain.from_iterable(series.periods), dtype=np.float64, count=int(sizes.sum()))
     keep = np.ones(len(values), dtype=bool)
     emitter = series.emitted_by or series.stored_in or case.region
     for blackout in case.blackouts:

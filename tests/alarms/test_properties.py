@@ -14,7 +14,6 @@ from alarms.engine import ALARM, IMMEDIATE, OK, AlarmBook, Datapoint, MemorySour
 from alarms.engine.model import BAND_COMPARISONS, COMPARISONS, TREATMENTS, MetricAlarm, parse_metric_alarm
 from alarms.engine.options import OBSERVED, Options
 from alarms.engine.states import STATES
-from alarms.engine.statistics import Floats
 from alarms.engine.vector import evaluate_history
 from alarms.engine.window import cadence
 from tests.alarms.kit import KEY, T0, metric_alarm

@@ -14,6 +14,7 @@ from rich.console import Console
 from alarms import testing
 from alarms.definitions import from_items
 from alarms.testing.notation import NotationError, parse_duration, parse_series, show_duration
+from alarms.testing.run import load_suites, run_case
 from tests.alarms.kit import TOPIC, metric_alarm
 from topology.problems import UnusableInput
 
@@ -287,3 +288,36 @@ def test_junit_and_json_tell_the_same(tmp_path: Path) -> None:
     testing.print_report(report, console, json=True)
     assert report.to_json()["passed"] is False
     assert report.exit_code == 1
+
+
+@pytest.mark.parametrize("treatment", ["missing", "breaching", "notBreaching", "ignore"])
+def test_a_long_test_run_on_arrays_gives_the_same_states_and_actions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, treatment: str
+) -> None:
+    """The fast path of long tests and the scalar book agree, composites, suppression and mute rules included."""
+    composite = {"AlarmName": "c", "AlarmRule": "ALARM(a) AND NOT ALARM(b)", "AlarmActions": [TOPIC], "OKActions": [TOPIC]}
+    suppressed = composite | {
+        "AlarmName": "s",
+        "ActionsSuppressor": "b",
+        "ActionsSuppressorWaitPeriod": 90,
+        "ActionsSuppressorExtensionPeriod": 150,
+    }
+    schedule = {"Expression": "cron(*,30 2 * * *)", "Duration": "PT5M"}
+    mute = {"Name": "deploy", "Rule": {"Schedule": schedule}, "MuteTargets": {"AlarmNames": ["c", "s"]}}
+    other = metric_alarm("b", MetricName="B", Dimensions=[], TreatMissingData=treatment, Period=10, EvaluationPeriods=2)
+    definitions = [metric_alarm(EvaluationPeriods=3, DatapointsToAlarm=2, TreatMissingData=treatment), other, composite, suppressed, mute]
+    pieces = "0x20 1x5 _x7 1x2 0 1 0 1 _x3 0x30 1x90 _x40 0x10"
+    series = [{**SERIES, "values": pieces}, {"metric": {"namespace": "N", "name": "B"}, "values": "0x25 1x3 0x40 _x9 1x2 0x60"}]
+    path = write(tmp_path, definitions, {"input_series": series, "expect": [at(1, "OK")], "expect_actions": []})
+    suites = load_suites([path], None)
+    case, parsed = suites[0][0].cases[0], suites[0][1]
+    monkeypatch.setattr("alarms.testing.run.MANY", 10**9)
+    slow = run_case(case, parsed)
+    monkeypatch.setattr("alarms.testing.run.MANY", 0)
+    fast = run_case(case, parsed)
+    assert fast.traces.keys() == slow.traces.keys()
+    for key, trace in slow.traces.items():
+        assert fast.traces[key].states == trace.states
+        assert [(act.at, act.arn, act.state) for act in fast.traces[key].actions] == [(a.at, a.arn, a.state) for a in trace.actions]
+    assert [failure.message for failure in fast.failures] == [failure.message for failure in slow.failures]
+    assert sum(len(trace.states) for trace in slow.traces.values()) > 12
