@@ -25,7 +25,7 @@ OLDEST_S = 14 * 86400.0
 MAX_SPAN_S = 24 * 3600.0
 _IDS = {"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"}
 
-_M = TypeVar("_M")
+_M = TypeVar("_M", bound=Any)
 
 
 class RefusedError(Exception):

@@ -6,10 +6,10 @@ the shape of botocore's model) and returns the response's dict (or None for an e
     class Sns:
         def publish(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]: ...
 
-In ``params`` timestamps are epoch seconds (float) and blobs are bytes; required members, lengths, ranges, enumerations and anchored patterns
-of botocore's model have been checked. In results a timestamp may be epoch seconds, a datetime or ISO 8601 text; members that are None are
-left out. A class named ``Service`` in ``lab.aws.services.<name>`` (`lab.aws.registry`), constructed with the World, serves; a ``close``
-method, where it has one, is called at the end. An operation it has no method for goes to moto where moto is right
+In ``params`` timestamps are epoch seconds (float) and blobs are bytes; required members, lengths, ranges, enumerations and anchored
+patterns of botocore's model have been checked. In results a timestamp may be epoch seconds, a datetime or ISO 8601 text; members that are
+None are left out. A class named ``Service`` in ``lab.aws.services.<name>`` (`lab.aws.registry`), constructed with the World, serves; a
+``close`` method, where it has one, is called at the end. An operation it has no method for goes to moto where moto is right
 (`lab.aws.moto_bridge.RIGHT`), and is refused otherwise.
 
 Beyond operations, ``raw_paths`` (a dict from ``"POST /v1/traces"`` to a function of Context and `lab.aws.protocol.Request` that returns a
@@ -90,4 +90,4 @@ class World(Protocol):
         unit: str = "None",
         timestamp: float | None = None,
     ) -> None:
-        """Publish a metric as an AWS service does (``AWS/`` namespaces are closed to PutMetricData). ``timestamp`` is lab time, now by default."""
+        """Publish a metric as AWS's own services do, also in ``AWS/`` namespaces. ``timestamp`` is lab time, now by default."""

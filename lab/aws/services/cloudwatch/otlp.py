@@ -2,7 +2,8 @@
 
 OTLP metrics have a store of their own, as on AWS: GetMetricData, alarms and classic dashboards do not see them. Labels are CloudWatch's:
 ``@resource.*``, ``@instrumentation.*``, the datapoint's attributes as they are, ``@aws.account`` and ``@aws.region``. Queries are instant
-and of a bare selector (``http_requests{code="500"}`` or ``{"http.server.request.duration", "@resource.service.name"="ui"}``), without functions.
+and of a bare selector (``http_requests{code="500"}`` or ``{"http.server.request.duration", "@resource.service.name"="ui"}``), without
+functions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """SEARCH expressions: ``SEARCH('{Namespace,Dim1,Dim2} MetricName="Latency" us-east', 'p99', 60)`` finds metrics by what they are called.
 
 A term matches in part, by the tokens of names split at punctuation and capitals; a term in double quotes matches exactly. Terms may be
-bound to a property (``MetricName=``, ``Namespace=``, ``Region=`` or any dimension, quoted or not) and joined with AND (the default), OR, NOT
-and parentheses. A schema in braces selects metrics with exactly these dimensions.
+bound to a property (``MetricName=``, ``Namespace=``, ``Region=`` or any dimension, quoted or not) and joined with AND (the default), OR,
+NOT and parentheses. A schema in braces selects metrics with exactly these dimensions.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/search-expression-syntax.html
 """
 

@@ -1,8 +1,8 @@
 """Filter patterns, as FilterLogEvents and metric filters use them.
 
 Three kinds: terms (``ERROR -"health check" ?a ?b %regex%``), JSON selectors (``{ $.status >= 500 && $.path = "/cart*" }``) and
-space-delimited fields (``[ip, user, ..., status = 5*, bytes > 1000]``). `compile_pattern` gives a function from a message to the extracted values of
-a match (empty for terms), or None.
+space-delimited fields (``[ip, user, ..., status = 5*, bytes > 1000]``). `compile_pattern` gives a function from a message to the
+extracted values of a match (empty for terms), or None.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
 """
 

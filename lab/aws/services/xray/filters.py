@@ -1,7 +1,7 @@
 """Filter expressions of GetTraceSummaries: ``service("orders") { fault } AND http.url CONTAINS "/cart" AND responsetime > 0.5``.
 
-Known: the boolean, number and string keywords, ``annotation.key`` and ``annotation[key]``, ``user``, ``service(name) {…}``,
-``edge(a, b) {…}`` and ``id(name: …)``, with ``AND OR NOT !`` and parentheses. Anything else is refused, as X-Ray refuses what it cannot parse.
+Known: the boolean, number and string keywords, ``annotation.key`` and ``annotation[key]``, ``user``, ``service(name) {…}``, ``edge(a, b)
+{…}`` and ``id(name: …)``, with ``AND OR NOT !`` and parentheses. Anything else is refused, as X-Ray refuses what it cannot parse.
 https://docs.aws.amazon.com/xray/latest/devguide/aws-xray-interface-console.html#xray-console-filters
 """
 
