@@ -6,6 +6,7 @@ from typing import Any
 
 from stacks.names import Names
 from topology import Topology
+from topology.model import Network
 from topology.signals import LEDGER, PROBE
 
 Statement = dict[str, Any]
@@ -45,10 +46,20 @@ def canary(topology: Topology, names: Names, kind: str) -> list[Statement]:
     if kind == "probe" and topology.routing:
         read = ["route53-recovery-cluster:GetRoutingControlState"]
         statements.append(allow("Routing", read, sorted(topology.routing.controls.values())))
-    if topology.network(names.region):
-        interfaces = ["ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DeleteNetworkInterface"]
-        statements.append(allow("Network", interfaces, ["*"]))
-    return statements
+    network = topology.network(names.region)
+    return [*statements, *_interfaces(network, names)] if network else statements
+
+
+def _interfaces(network: Network, names: Names) -> list[Statement]:
+    """What Lambda needs to stand in a VPC: interfaces in these subnets with these security groups, nothing else."""
+    ec2 = f"arn:aws:ec2:{names.region}:{names.account}:"
+    interfaces = f"{ec2}network-interface/*"
+    places = [*(f"{ec2}subnet/{name}" for name in network.subnets), *(f"{ec2}security-group/{name}" for name in network.security_groups)]
+    return [
+        allow("Network", ["ec2:CreateNetworkInterface"], [interfaces, *places]),
+        allow("NetworkRemove", ["ec2:DeleteNetworkInterface"], [interfaces]),
+        allow("NetworkRead", ["ec2:DescribeNetworkInterfaces"], ["*"]),
+    ]
 
 
 def notifier(names: Names) -> list[Statement]:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$")]
+SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
 
 
@@ -52,8 +54,8 @@ class Page(Model):
 class Network(Model):
     """Where a canary's Lambda stands in a VPC. ``writes_through`` says how it reaches the other Regions' CloudWatch."""
 
-    subnets: tuple[str, ...] = Field(min_length=1, max_length=16)
-    security_groups: tuple[str, ...] = Field(min_length=1, max_length=5)
+    subnets: tuple[SubnetId, ...] = Field(min_length=1, max_length=16)
+    security_groups: tuple[SecurityGroupId, ...] = Field(min_length=1, max_length=5)
     writes_through: Literal["nat", "peered-endpoint"] = "nat"
 
 

@@ -1,0 +1,145 @@
+"""What is rendered: reproducible, accepted by an independent CloudFormation linter, least privilege, within limits and budget."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from parliament import analyze_policy_string
+
+from stacks.cost import estimate, sample, total
+from stacks.desired import Desired, desired, write
+from stacks.lint import lint
+from topology import load, loads
+
+EXAMPLE = Path(__file__).parents[2] / "topology.yaml"
+
+
+@pytest.fixture(scope="module")
+def state() -> Desired:
+    """The example, rendered."""
+    return desired(load(EXAMPLE))
+
+
+def test_the_same_input_gives_the_same_bytes(state: Desired, tmp_path: Path) -> None:
+    """Two renderings are equal, file by file."""
+    first = {path.relative_to(tmp_path / "a"): path.read_bytes() for path in write(state, tmp_path / "a")}
+    second = {path.relative_to(tmp_path / "b"): path.read_bytes() for path in write(desired(load(EXAMPLE)), tmp_path / "b")}
+    assert first == second
+    assert Path("us-west-2/canaries.template.json") in first
+
+
+@pytest.mark.slow
+def test_an_independent_linter_finds_nothing(state: Desired, tmp_path: Path) -> None:
+    """cfn-lint accepts every template."""
+    templates = [str(path) for path in write(state, tmp_path) if path.name.endswith(".template.json")]
+    command = [str(Path(sys.executable).with_name("cfn-lint")), "--regions", "us-east-1", "us-west-2", "--", *templates]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_policies_are_least_privilege(state: Desired) -> None:
+    """An independent IAM linter finds nothing; no action has a wildcard, and a star as resource only where IAM knows no resource."""
+    for region in state.regions.values():
+        for part in region.parts.values():
+            for name, resource in part.template["Resources"].items():
+                if resource["Type"] != "AWS::IAM::Role":
+                    continue
+                for policy in resource["Properties"]["Policies"]:
+                    document = policy["PolicyDocument"]
+                    assert [str(finding) for finding in analyze_policy_string(json.dumps(document)).findings] == [], name
+                    for statement in document["Statement"]:
+                        assert not any("*" in action for action in statement["Action"])
+                        if statement["Resource"] == ["*"]:
+                            assert statement["Sid"] in ("Metrics", "Traces", "NetworkRead", "Matrix")
+                        if statement["Sid"] == "Metrics":
+                            assert statement["Condition"]
+
+
+def test_a_canary_may_not_touch_anothers_runs(state: Desired) -> None:
+    """Each canary writes below its own prefix only."""
+    template = state.regions["us-east-1"].parts["canaries"].template
+    statements = template["Resources"]["ProbeRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    written = next(statement for statement in statements if statement["Sid"] == "Artifacts")
+    assert written["Resource"] == ["arn:aws:s3:::crosswatch-retail-123456789012-us-east-1/runs/probe/*"]
+
+
+def test_composites_wait_for_what_they_name(state: Desired) -> None:
+    """CloudWatch refuses a composite whose child does not exist: each waits for all of its children."""
+    resources = state.regions["us-west-2"].parts["alarms"].template["Resources"]
+    names = {resource["Properties"]["AlarmName"]: key for key, resource in resources.items() if "AlarmName" in resource["Properties"]}
+    for resource in resources.values():
+        rule = resource["Properties"].get("AlarmRule", "")
+        for name, key in names.items():
+            if f"({name})" in rule:
+                assert key in resource["DependsOn"]
+
+
+def test_dashboards_are_deployed_once(state: Desired) -> None:
+    """They are global: two Regions that deploy one name overwrite each other."""
+    kinds = [
+        resource["Type"]
+        for region in state.regions.values()
+        for part in region.parts.values()
+        for resource in part.template["Resources"].values()
+    ]
+    assert kinds.count("AWS::CloudWatch::Dashboard") == 1
+
+
+def test_the_estimate_keeps_the_budget(state: Desired) -> None:
+    """Run fees at most $130 and all in at most $260 a month for two Regions; the sample's layout costs $622.08 a Region in runs alone."""
+    items = estimate(state)
+    runs = sum(item.dollars for item in items if item.name.endswith(": runs"))
+    assert runs <= 130
+    assert total(items) <= 260
+    assert total(sample(state.topology)) == pytest.approx(2 * 622.08)
+
+
+def test_lint_recommends_a_third_vantage_and_is_then_content() -> None:
+    """Two vantages get a note, three none."""
+    assert [problem.check for problem in lint(desired(load(EXAMPLE)))] == ["placement/third-vantage"]
+    assert (
+        lint(
+            desired(
+                loads(
+                    EXAMPLE.read_text()
+                    + "\nvantages: {eu-west-1: {network: {subnets: [subnet-0cc00001], security_groups: [sg-0cc00001]}}}\n"
+                )
+            )
+        )
+        == []
+    )
+
+
+def test_lint_finds_writes_without_a_way() -> None:
+    """A canary that should write over a peered endpoint needs one to be named."""
+    text = EXAMPLE.read_text().replace(
+        "security_groups: [sg-0aa00001]}", "security_groups: [sg-0aa00001], writes_through: peered-endpoint}"
+    )
+    checks = [problem.check for problem in lint(desired(loads(text)))]
+    assert checks == ["placement/cross-region-writes", "placement/third-vantage"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["lint", "--offline"], 0, "third Region"),
+        (["lint", "--offline", "-t", "nowhere.yaml"], 2, "there is no such file"),
+        (["cost", "--json"], 0, '"sample_total": 1244.16'),
+        (["render", "--out"], 2, "--out"),
+        (["failover", "report", "--from", "yesterday", "--to", "today"], 2, "is not a time"),
+        (["dashboards", "preview", "--format", "gif"], 2, "html or png"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_the_command_line_answers(arguments: list[str], code: int, words: str) -> None:
+    """Exit codes and messages; never a traceback."""
+    root = EXAMPLE.parent
+    result = subprocess.run([sys.executable, "deploy.py", *arguments], cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == code, result.stderr
+    assert words in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
