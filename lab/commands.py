@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from lab.control import NoLab, Refused, ask
@@ -64,7 +63,9 @@ def status(as_json: AsJson = False) -> None:
         typer.echo(json.dumps(answer, indent=1))
         return
     details = _ask("details")
-    console = Console(highlight=False)
+    from lab.up import wide_console
+
+    console = wide_console()
     console.print(f"lab time {_clock(answer['now'])}, speed {answer['speed']:g}, console [bold]{answer['console']}[/bold]")
     table = Table("Region", "store", "AWS", "not running", box=None, padding=(0, 2), header_style="dim")
     for name in answer["regions"]:
@@ -89,6 +90,8 @@ def fault_list(as_json: AsJson = False) -> None:
         fields = ("name", "family", "sentence", "shows")
         typer.echo(json.dumps([{key: getattr(each, key) for key in fields} | {"where": each.where.value} for each in CATALOGUE], indent=1))
         return
+    from lab.up import wide_console
+
     table = Table("fault", "where", "what breaks", box=None, padding=(0, 2), header_style="dim")
     family = ""
     for each in CATALOGUE:
@@ -96,7 +99,7 @@ def fault_list(as_json: AsJson = False) -> None:
             table.add_row()
         family = each.family
         table.add_row(f"[bold]{each.name}[/bold]", "one Region" if each.where.value == "region" else "the lab", each.sentence)
-    Console(highlight=False).print(table)
+    wide_console().print(table)
 
 
 @fault.command("inject")

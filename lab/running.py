@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 DEPLOY_WITHIN_S = 300.0
+ONLOOKERS = ("traffic", "vending")
 
 
 def _nothing(*_: object) -> None:
@@ -61,6 +62,7 @@ class RunningLab:
         self.board = Board(Ground(self.plan, self.supervisor), CATALOGUE, reports.fault)
         self.end_requested = threading.Event()
         self.deployed = False
+        self._later: list[ProcessSpec] = []
         self.trouble: list[str] = ["not deployed yet"]
         self._control = ControlServer(
             directory,
@@ -79,13 +81,19 @@ class RunningLab:
         return f"http://127.0.0.1:{self.plan.console_port}/"
 
     def start_store(self) -> None:
-        """Start every process of the lab and wait until the store serves. Raises `StartError` or `LabEnded`."""
+        """Start the store and its AWS and wait until it serves. Raises `StartError` or `LabEnded`."""
         from lab import data, store
         from lab.topology import write
 
         topology = write(self.plan)
         (self.plan.path / "env").write_text(shell_environment(self.plan, topology))
-        self.supervisor.start([self._aws(), *data.processes(self.plan), *store.processes(self.plan), self._console()])
+        every = [self._aws(), *data.processes(self.plan), *store.processes(self.plan)]
+        self._later = [spec for spec in every if spec.name in ONLOOKERS] + [self._console()]
+        self.supervisor.start(spec for spec in every if spec.name not in ONLOOKERS)
+
+    def start_onlookers(self) -> None:
+        """Start what the store does not need in order to serve: its shoppers, the vending of its metrics, the console."""
+        self.supervisor.start(self._later)
 
     def deploy(self) -> None:
         """Deploy the monitoring with the command line that deploys it on AWS. Raises `StartError` with the end of its output."""

@@ -7,10 +7,13 @@ another terminal, or a failure. On a terminal the start shows what is being wait
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 GREEN_WITHIN_LAB_S = 420.0
 LOOK_EVERY_S = 1.0
+NOT_A_TERMINAL_WIDTH = 140
 
 
 @dataclass(slots=True)
@@ -92,7 +96,7 @@ def up(
     then: Callable[[RunningLab, Teller], None] | None = None,
 ) -> int:
     """Run a lab until it is ended; returns the exit code. ``then`` is called, in the lab's thread, when it is up."""
-    teller = Teller(console or Console(highlight=False))
+    teller = Teller(console or wide_console())
     try:
         installed = installed_broker(broker)
     except Refused as refusal:
@@ -139,6 +143,8 @@ def bring_up(lab: RunningLab, teller: Teller, deploy: bool) -> None:
     """Store, monitoring, and the way to all-green. Raises `StartError`, `LabEnded`, OSError."""
     with teller.step("starting the store and its AWS", f"store in {', '.join(lab.plan.regions)} and its AWS are up"):
         lab.start_store()
+    with teller.step("starting shoppers and console", "shoppers, metrics and console are up"):
+        lab.start_onlookers()
     teller.console.print(introduction(lab))
     if deploy:
         with teller.step("deploying the monitoring", "monitoring deployed"):
@@ -167,6 +173,20 @@ def await_green(lab: RunningLab, within_lab_s: float = GREEN_WITHIN_LAB_S) -> fl
         time.sleep(min(LOOK_EVERY_S, 10 / lab.plan.clock.speed))
 
 
+def wide_console() -> Console:
+    """The terminal's console; where there is no terminal, one wide enough for addresses."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, NOT_A_TERMINAL_WIDTH))
+
+
+def command() -> str:
+    """How this program was called, for commands to copy."""
+    program = Path(sys.argv[0])
+    if program.suffix != ".py":
+        return f"{program.name} lab"
+    return f"{os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else 'python'} {program.name} lab"
+
+
 def introduction(lab: RunningLab) -> Panel:
     """Where everything is, and how to break it."""
     plan = lab.plan
@@ -180,10 +200,9 @@ def introduction(lab: RunningLab) -> Panel:
     grid.add_row(
         "AWS command line", f". {plan.directory}/env   then, say:  aws cloudwatch describe-alarms --region {next(iter(plan.regions))}"
     )
-    grid.add_row(
-        "break something", f"lab fault inject region-down --region {next(iter(plan.regions))}   [dim](lab fault list shows all)[/dim]"
-    )
-    grid.add_row("mend it", "lab fault heal")
-    grid.add_row("stop", "Ctrl-C, or lab down")
+    grid.add_row("break something", f"{command()} fault inject region-down --region {next(iter(plan.regions))}")
+    grid.add_row("", f"{command()} fault list   [dim]shows what can be broken[/dim]")
+    grid.add_row("mend it", f"{command()} fault heal")
+    grid.add_row("stop", f"Ctrl-C, or {command()} down")
     speed = f" at {plan.clock.speed:g} times the wall's speed" if plan.clock.speed != 1 else ""
     return Panel(grid, title=f"[bold]Crosswatch lab[/bold]{speed}", border_style="blue", padding=(1, 2))
