@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-from dnslib.server import DNSServer
+from dnslib.server import DNSLogger, DNSServer
 from moto.server import ThreadedMotoServer
 
 from canaries.runtime import Sandbox
@@ -27,7 +27,7 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
 def dns() -> Iterator[tuple[Zone, str]]:
     """A DNS server and its ``ip:port``."""
     zone = Zone()
-    server = DNSServer(zone, address="127.0.0.1", port=0, logger=None)
+    server = DNSServer(zone, address="127.0.0.1", port=0, logger=DNSLogger("-request,-reply", False))
     server.server.handle_error = lambda *_: None
     server.start_thread()
     try:

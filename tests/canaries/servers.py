@@ -120,9 +120,9 @@ def page(body: str, head: str = "") -> bytes:
 
 
 @contextmanager
-def served(app: Flask, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+def served(app: Flask, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[int]:
     """A Flask application on a port of its own."""
-    server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=tls)
+    server = make_server(host, 0, app, threaded=True, ssl_context=tls)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -192,7 +192,9 @@ def recording() -> Iterator[Recorder]:
                 return Response('{"__type": "ResourceNotFoundException", "message": "no such control"}', 400)
             return Response(json.dumps({"RoutingControlArn": arn, "RoutingControlState": recorder.controls[arn]}))
         recorder.data += _metric_data()
-        return Response(b"\xbf\xff", headers={"smithy-protocol": "rpc-v2-cbor"}, content_type="application/cbor")
+        if request.headers.get("smithy-protocol"):
+            return Response(b"\xbf\xff", headers={"smithy-protocol": "rpc-v2-cbor"}, content_type="application/cbor")
+        return Response("{}", content_type="application/x-amz-json-1.0")
 
     with served(app) as port:
         recorder.url = f"http://127.0.0.1:{port}"
@@ -200,9 +202,10 @@ def recording() -> Iterator[Recorder]:
 
 
 def _metric_data() -> list[dict[str, Any]]:
-    """The datums of the PutMetricData request being served (smithy RPC v2, CBOR, perhaps compressed)."""
+    """The datums of the PutMetricData request being served: JSON 1.0 or smithy RPC v2 (CBOR), as botocore chose; perhaps compressed."""
     body = request.get_data()
     if request.headers.get("Content-Encoding") == "gzip":
         body = gzip.decompress(body)
-    parsed = RpcV2CBORParser().parse_data_item(io.BufferedReader(io.BytesIO(body)))
+    cbor = request.headers.get("smithy-protocol") == "rpc-v2-cbor"
+    parsed = RpcV2CBORParser().parse_data_item(io.BufferedReader(io.BytesIO(body))) if cbor else json.loads(body)
     return [{**datum, "Namespace": parsed["Namespace"]} for datum in parsed["MetricData"]]

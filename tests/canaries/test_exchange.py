@@ -9,7 +9,7 @@ import ssl
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -32,9 +32,9 @@ def here(_host: str, _timeout_s: float) -> Answer:
     return Answer(("127.0.0.1",), 60)
 
 
-def ask(port: int, secure: bool = False, **changes: object) -> Ask:
-    values: dict[str, object] = {"url_host": HOST, "port": port, "secure": secure, "path": "/home", **LIMITS, **changes}
-    return Ask(**values)  # type: ignore[arg-type]
+def ask(port: int, secure: bool = False, **changes: Any) -> Ask:
+    values: dict[str, Any] = {"url_host": HOST, "port": port, "secure": secure, "path": "/home", **LIMITS, **changes}
+    return Ask(**values)
 
 
 def server_context(ca: trustme.CA, *names: str, until: dt.datetime | None = None) -> ssl.SSLContext:
@@ -77,7 +77,7 @@ def dripping_head(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
-BEHAVIOURS: dict[str, tuple[Callable[[socket.socket], None], dict[str, object], Kind, Phase]] = {
+BEHAVIOURS: dict[str, tuple[Callable[[socket.socket], None], dict[str, Any], Kind, Phase]] = {
     "wrong status": (answering(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"), {}, Kind.STATUS, Phase.TTFB),
     "redirect away": (answering(b"HTTP/1.1 302 Found\r\nLocation: /sorry\r\nContent-Length: 0\r\n\r\n"), {}, Kind.STATUS, Phase.TTFB),
     "wrong page": (answering(page("Please log in")), {"body": "Retail Store"}, Kind.BODY, Phase.TRANSFER),
@@ -97,7 +97,7 @@ BEHAVIOURS: dict[str, tuple[Callable[[socket.socket], None], dict[str, object], 
 
 @pytest.mark.parametrize(("talk", "changes", "kind", "phase"), BEHAVIOURS.values(), ids=BEHAVIOURS)
 def test_what_a_server_does_wrong_is_classified(
-    talk: Callable[[socket.socket], None], changes: dict[str, object], kind: Kind, phase: Phase
+    talk: Callable[[socket.socket], None], changes: dict[str, Any], kind: Kind, phase: Phase
 ) -> None:
     with raw_server(talk) as port:
         began = time.perf_counter()
@@ -110,7 +110,7 @@ def test_what_a_server_does_wrong_is_classified(
 
 @pytest.mark.parametrize(("talk", "changes", "kind", "phase"), BEHAVIOURS.values(), ids=BEHAVIOURS)
 def test_the_same_holds_over_tls(
-    talk: Callable[[socket.socket], None], changes: dict[str, object], kind: Kind, phase: Phase, authority: trustme.CA
+    talk: Callable[[socket.socket], None], changes: dict[str, Any], kind: Kind, phase: Phase, authority: trustme.CA
 ) -> None:
     with raw_server(talk, server_context(authority, HOST)) as port:
         result = exchange(ask(port, True, total_s=0.9, **changes), here, trusting(authority))
