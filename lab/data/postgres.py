@@ -119,11 +119,25 @@ def template(installation: Installation, folder: Path, schemas: dict[str, str]) 
         with (partial / "pg_hba.conf").open("a") as hba:
             hba.write("host replication all 127.0.0.1/32 trust\n")
         single = ("--single", "-j", "-D", str(partial), "-F", "-c", "io_method=sync")
-        installation.run("postgres", *single, "postgres", feed="".join(f"CREATE DATABASE {name};\n\n" for name in schemas))
+        installation.run("postgres", *single, "template1", feed=_statements(_databases(list(schemas))))
         for name, sql in schemas.items():
-            installation.run("postgres", *single, name, feed="".join(f"{statement};\n\n" for statement in sql.strip().split("\n\n")))
+            installation.run("postgres", *single, name, feed=_statements(sql.strip().split("\n\n")))
         partial.rename(path)
     return path
+
+
+def _databases(wanted: list[str]) -> list[str]:
+    """SQL that makes the databases ``wanted``: of the two that initdb makes beside template1 first, since each one is 300 files to copy."""
+    spare = ["postgres", "template0"]
+    statements = ["UPDATE pg_database SET datistemplate = false, datallowconn = true WHERE datname = 'template0'"]
+    for name in wanted:
+        statements.append(f"ALTER DATABASE {spare.pop(0)} RENAME TO {name}" if spare else f"CREATE DATABASE {name}")
+    return statements
+
+
+def _statements(sql: list[str]) -> str:
+    """Statements as single-user mode reads them with -j: each ends with a semicolon and an empty line."""
+    return "".join(f"{statement};\n\n" for statement in sql)
 
 
 class Server:
@@ -303,7 +317,7 @@ class Server:
         from a base backup. Returns which it was: ``restart``, ``rewind`` or ``base backup``.
         """
         self.stop()
-        source = f"host=127.0.0.1 port={source_port} user=postgres dbname=postgres"
+        source = f"host=127.0.0.1 port={source_port} user=postgres dbname={self.database}"
         how = "restart" if self.is_standby else "rewind"
         try:
             if how == "rewind":
@@ -345,8 +359,11 @@ class Server:
             self.installation.run("postgres", "--single", "-F", "-D", str(self.data), "-c", "io_method=sync", "template1", feed="")
 
     def relink(self, upstream: str) -> None:
-        """Let a standby stream from another address."""
+        """Let a standby stream from another address, now: a WAL receiver that was just starting keeps the old one otherwise."""
         self._alter("primary_conninfo", upstream)
+        for (pid,) in self.query("SELECT pid FROM pg_stat_wal_receiver WHERE pid IS NOT NULL"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
 
     def pause(self) -> None:
         """Stop replay; WAL still arrives."""

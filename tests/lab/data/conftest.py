@@ -1,0 +1,23 @@
+"""A pair of Regions with their databases and the link between them, for the tests of this folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import data
+from tests.lab.rig import rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.rig import Rig
+
+
+@pytest.fixture
+def databases() -> Iterator[Rig]:
+    """Writers in us-east-1, standbys in us-west-2, links up."""
+    with rig() as made:
+        made.start(spec for spec in data.processes(made.plan) if spec.name.endswith(("/aurora", "/peering")))
+        yield made
