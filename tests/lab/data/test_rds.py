@@ -1,0 +1,115 @@
+"""The RDS API over real databases: roles move, losses are real, and the old primary's snapshot holds them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from lab import admin, data
+from lab.process import ProcessSpec
+from tests.lab.data.test_aurora import EAST, WEST, behind, orders, place, tell
+from tests.lab.rig import rig, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.rig import Rig
+
+GLOBAL = "retail-orders"
+
+
+@pytest.fixture
+def cloud() -> Iterator[Rig]:
+    """The databases and the local AWS, at speed 10."""
+    with rig(speed=10) as made:
+        aws = ProcessSpec(
+            name="aws",
+            argv=(sys.executable, "-m", "lab.aws", "--plan", str(made.path / "plan.json")),
+            directory=data.ROOT,
+            environment=data.environment(made.plan),
+            ready=lambda: bool(admin.call(made.plan.control_port, "GET", "/health")),
+        )
+        made.start([aws, *(spec for spec in data.processes(made.plan) if spec.name.endswith(("/aurora", "/peering")))])
+        yield made
+
+
+def rds(lab: Rig, region: str) -> Any:
+    """A client of the local RDS."""
+    pair = lab.plan.credentials["admin"]
+    return boto3.client(
+        "rds",
+        region_name=region,
+        endpoint_url=lab.plan.regions[region].aws_endpoint,
+        aws_access_key_id=pair.access_key,
+        aws_secret_access_key=pair.secret_key,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+def writer(client: Any) -> str:
+    """The Region of the writer, when the global cluster is available and all members are in step; empty before."""
+    (one,) = client.describe_global_clusters(GlobalClusterIdentifier=GLOBAL)["GlobalClusters"]
+    if one["Status"] != "available" or any(member["SynchronizationStatus"] != "connected" for member in one["GlobalClusterMembers"]):
+        return ""
+    return next(member["DBClusterArn"].split(":")[3] for member in one["GlobalClusterMembers"] if member["IsWriter"])
+
+
+def arn(lab: Rig, region: str) -> str:
+    """The ARN of the orders cluster in a Region."""
+    return f"arn:aws:rds:{region}:{lab.plan.account}:cluster:retail-orders-{region}"
+
+
+@pytest.mark.slow
+def test_a_failover_with_loss_leaves_a_snapshot_with_what_was_lost(cloud: Rig) -> None:
+    """The new writer lacks what was not replicated; a restore of the old primary's snapshot has it; the old primary follows again."""
+    east, west = cloud.plan.regions[EAST], cloud.plan.regions[WEST]
+    client = rds(cloud, WEST)
+    place(east.writer_ports["orders"], 1)
+    wait_for("replication", lambda: orders(west.postgres_ports["orders"]) == [1] and behind(cloud) < 1000)
+    tell(cloud, WEST, "cut")
+    wait_for("the cut", lambda: 5000 < behind(cloud, "rpo_ms") < float("inf"))
+    place(east.writer_ports["orders"], 2)
+
+    moving = client.failover_global_cluster(GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=arn(cloud, WEST), AllowDataLoss=True)
+    assert moving["GlobalCluster"]["Status"] == "failing-over"
+    assert moving["GlobalCluster"]["FailoverState"]["IsDataLossAllowed"] is True
+    wait_for("the failover", lambda: writer(client) == WEST, 40)
+    place(east.writer_ports["orders"], 3)
+    wait_for("the old primary to follow", lambda: orders(east.postgres_ports["orders"]) == [1, 3])
+
+    (snapshot,) = rds(cloud, EAST).describe_db_cluster_snapshots(DBClusterIdentifier=f"retail-orders-{EAST}")["DBClusterSnapshots"]
+    assert snapshot["DBClusterSnapshotIdentifier"].startswith(f"rds:unplanned-global-failover-retail-orders-{EAST}-")
+    old = rds(cloud, EAST)
+    old.restore_db_cluster_from_snapshot(DBClusterIdentifier="look", SnapshotIdentifier=snapshot["DBClusterSnapshotIdentifier"], Engine="aurora-postgresql")
+    old.create_db_instance(DBInstanceIdentifier="look-1", DBClusterIdentifier="look", Engine="aurora-postgresql", DBInstanceClass="db.r8g.large")
+    (restored,) = old.describe_db_clusters(DBClusterIdentifier="look")["DBClusters"]
+    assert orders(restored["Port"]) == [1, 2]
+    old.delete_db_instance(DBInstanceIdentifier="look-1")
+    old.delete_db_cluster(DBClusterIdentifier="look", SkipFinalSnapshot=True)
+    messages = [event["Message"] for event in client.describe_events(SourceType="db-cluster")["Events"]]
+    assert any("Global failover" in message and message.endswith("completed.") for message in messages)
+
+
+@pytest.mark.slow
+def test_a_switchover_loses_nothing_and_back_again(cloud: Rig) -> None:
+    """Roles swap both ways, every order stays, and what cannot be done is refused with RDS's own errors."""
+    east, west = cloud.plan.regions[EAST], cloud.plan.regions[WEST]
+    client = rds(cloud, WEST)
+    with pytest.raises(client.exceptions.InvalidDBClusterStateFault):
+        client.switchover_global_cluster(GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=arn(cloud, EAST))
+    with pytest.raises(client.exceptions.GlobalClusterNotFoundFault):
+        client.switchover_global_cluster(GlobalClusterIdentifier="nothing", TargetDbClusterIdentifier=arn(cloud, EAST))
+    with pytest.raises(client.exceptions.DBClusterNotFoundFault):
+        client.describe_db_clusters(DBClusterIdentifier="nothing")
+    place(east.writer_ports["orders"], 1)
+    client.switchover_global_cluster(GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=arn(cloud, WEST))
+    wait_for("the switchover", lambda: writer(client) == WEST, 40)
+    place(east.writer_ports["orders"], 2)
+    client.switchover_global_cluster(GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=arn(cloud, EAST))
+    wait_for("the way back", lambda: writer(client) == EAST, 40)
+    place(west.writer_ports["orders"], 3)
+    wait_for("all orders everywhere", lambda: orders(west.postgres_ports["orders"]) == orders(east.postgres_ports["orders"]) == [1, 2, 3])
