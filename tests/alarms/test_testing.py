@@ -302,7 +302,7 @@ def test_a_long_test_run_on_arrays_gives_the_same_states_and_actions(
         "ActionsSuppressorWaitPeriod": 90,
         "ActionsSuppressorExtensionPeriod": 150,
     }
-    schedule = {"Expression": "cron(*,30 2 * * *)", "Duration": "PT5M"}
+    schedule = {"Expression": "cron(0,30 * * * *)", "Duration": "PT5M"}
     mute = {"Name": "deploy", "Rule": {"Schedule": schedule}, "MuteTargets": {"AlarmNames": ["c", "s"]}}
     other = metric_alarm("b", MetricName="B", Dimensions=[], TreatMissingData=treatment, Period=10, EvaluationPeriods=2)
     definitions = [metric_alarm(EvaluationPeriods=3, DatapointsToAlarm=2, TreatMissingData=treatment), other, composite, suppressed, mute]
