@@ -68,7 +68,7 @@ def install(settings: Settings) -> Lifecycle:
     resource = make_resource(settings)
     settings = _with_log_headers(settings, resource)
     propagate.set_global_textmap(make_propagator(settings.propagators))
-    providers = _Providers(settings, resource)
+    providers = Providers(settings, resource)
     lifecycle = Lifecycle(providers.build, settings.shutdown_timeout)
     providers.flush = lifecycle.flush
     trace.set_tracer_provider(providers.tracers)
@@ -78,7 +78,22 @@ def install(settings: Settings) -> Lifecycle:
     return lifecycle
 
 
-class _Providers:
+def drain_pipeline(settings: Settings) -> Pipeline:
+    """A pipeline without providers, for delivering what ended processes of any Region left in the spool. Its threads are not started."""
+    settings = _with_log_headers(settings, Resource({}))
+    assembly = _Assembly(settings)
+    for signal, limits in (("traces", TRACE_LIMITS), ("logs", LOG_LIMITS), ("metrics", METRIC_LIMITS)):
+        if signal in settings.routes:
+            assembly.lane(Otlp(signal, limits))
+    if settings.classic != "off":
+        from crosswatch_exporters.classic.install import classic_lane
+
+        destination, _, route = classic_lane(settings)
+        assembly.lane(destination, route)
+    return assembly.build(any_region=True)
+
+
+class Providers:
     """The SDK's providers, which live as long as the process and its children, and how a pipeline is connected to them."""
 
     def __init__(self, settings: Settings, resource: Resource) -> None:
@@ -158,22 +173,23 @@ class _Assembly:
 
     def intake(self, destination: Destination, pack: Pack) -> Callable[[Any], None]:
         """A signal whose items arrive one by one; returns what takes them."""
-        account, queue, sender = self._lane(destination, None)
+        account, queue, sender = self.lane(destination)
         self._intakes[destination.name] = intake = Intake(account, pack, queue, sender.notify, self._settings.queue_items)
         return intake.put
 
     def store(self, destination: Destination, pack: Pack, route: Route | None = None) -> MetricStore:
         """A signal whose items are collected; returns what takes collections."""
-        account, queue, sender = self._lane(destination, route)
+        account, queue, sender = self.lane(destination, route)
         return MetricStore(account, pack, queue, sender.notify)
 
-    def build(self) -> Pipeline:
+    def build(self, any_region: bool = False) -> Pipeline:
         """The pipeline of all that was made."""
-        recovery = Recovery(self._spool, self._lanes, self._settings.spool_max_bytes) if self._spool else None
+        recovery = Recovery(self._spool, self._lanes, self._settings.spool_max_bytes, any_region) if self._spool else None
         self.pipeline = Pipeline(self.ledger, self._intakes, self._senders, self._settings.tick, self._spool, recovery)
         return self.pipeline
 
-    def _lane(self, destination: Destination, route: Route | None) -> tuple[Account, BlockQueue, Sender]:
+    def lane(self, destination: Destination, route: Route | None = None) -> tuple[Account, BlockQueue, Sender]:
+        """Account, queue and sender of a destination."""
         account = self.ledger.account(destination.name)
         backlog = Backlog(self._queue(account))
         account.spooled = lambda: backlog.items

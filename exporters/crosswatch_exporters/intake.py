@@ -109,9 +109,10 @@ class Pump:
 
     def nudge(self) -> None:
         """Drain now, in the pump's thread, and return when that is done or after a second."""
-        self._drained.clear()
-        self._wake.set()
-        self._drained.wait(1.0)
+        if self._thread is not None:
+            self._drained.clear()
+            self._wake.set()
+            self._drained.wait(1.0)
 
     def close(self, timeout: float) -> None:
         """Let the thread drain once more and end; wait at most `timeout` seconds for it."""

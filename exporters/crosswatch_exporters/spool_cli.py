@@ -1,6 +1,160 @@
-"""crosswatch-spool."""
+"""crosswatch-spool: look into a spool, or deliver what ended processes left in it.
+
+    crosswatch-spool inspect DIR [--json]
+    crosswatch-spool drain DIR [--timeout SECONDS]
+
+`drain` sends to where the environment says (the same variables as the service), re-signing with the credentials of now. Journals whose process
+lives are left alone. Exit codes: 0 done, 1 something is left, 2 the folder or the settings cannot be used.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from crosswatch_exporters.journal import records
+from crosswatch_exporters.journal.spool import UnsafeSpool, journals, lock, make_safe, metadata
 
 
-def main() -> None:
-    """Entry point."""
-    raise SystemExit("crosswatch-spool: not built yet")
+@dataclass(frozen=True, slots=True)
+class LaneReport:
+    """What one lane of one journal holds. Times are ISO 8601, empty when nothing is held; `damaged` counts bytes that no sound record covers."""
+
+    journal: str
+    service: str
+    region: str
+    pid: int
+    alive: bool
+    signal: str
+    items: int
+    bytes: int
+    oldest: str
+    newest: str
+    damaged: int
+
+
+def inspect(folder: Path) -> Iterator[LaneReport]:
+    """A report for each lane. Reads only."""
+    for journal in journals(folder):
+        said = metadata(journal)
+        alive = _alive(journal)
+        for lane in sorted(path for path in journal.iterdir() if path.is_dir()):
+            yield _lane_report(journal, lane, said, alive)
+
+
+def _lane_report(journal: Path, lane: Path, said: dict[str, object], alive: bool) -> LaneReport:
+    number, offset = records.read_cursor(lane)
+    items = size = damaged = 0
+    oldest, newest = 1 << 63, 0
+    for path in sorted(lane.glob("*.seg")):
+        if int(path.stem) < number:
+            continue
+        data = path.read_bytes()
+        at = max(offset if int(path.stem) == number else 0, len(records.MAGIC))
+        size += len(data)
+        for stored in records.read_all(data, at):
+            damaged += stored.end - at - records.HEAD_BYTES - len(stored.block.payload)
+            at = stored.end
+            items += stored.block.items
+            oldest, newest = min(oldest, stored.block.oldest_ns), max(newest, stored.block.newest_ns)
+        damaged += max(0, len(data) - at)
+    return LaneReport(
+        journal=journal.name,
+        service=str(said.get("service", "")),
+        region=str(said.get("region", "")),
+        pid=int(str(said.get("pid", 0))),
+        alive=alive,
+        signal=lane.name,
+        items=items,
+        bytes=size,
+        oldest=_iso(oldest) if items else "",
+        newest=_iso(newest) if items else "",
+        damaged=damaged,
+    )
+
+
+def drain(folder: Path, timeout: float) -> int:
+    """Deliver what ended processes left; the number of items that could not be delivered in `timeout` seconds."""
+    from crosswatch_exporters.configurator import drain_pipeline
+    from crosswatch_exporters.settings import read_settings
+
+    settings = replace(read_settings(), spool_dir=folder)
+    for problem in settings.problems:
+        print(problem, file=sys.stderr)
+    pipeline = drain_pipeline(settings)
+    if pipeline.recovery is None:
+        raise UnsafeSpool(f"{folder} cannot be used as a spool")
+    if not pipeline.senders:
+        raise UnsafeSpool("no endpoint is set: set AWS_REGION or OTEL_EXPORTER_OTLP_ENDPOINT as for the service")
+    pipeline.recovery.look()
+    for sender in pipeline.senders.values():
+        sender.start()
+        sender.flush()
+    by = time.monotonic() + timeout
+    for sender in pipeline.senders.values():
+        sender.idle.wait(max(0.0, by - time.monotonic()))
+    pipeline.close(1.0)
+    for signal, balance in pipeline.ledger.balances().items():
+        print(f"{signal}: {balance}")
+    return sum(balance.spooled for balance in pipeline.ledger.balances().values())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="crosswatch-spool", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("inspect", "show what a spool holds"), ("drain", "deliver what ended processes left")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("dir", type=Path, help="the spool folder, CROSSWATCH_SPOOL_DIR of the service")
+        if name == "inspect":
+            command.add_argument("--json", action="store_true", help="print JSON")
+        else:
+            command.add_argument("--timeout", type=float, default=60.0, help="seconds to try for (default 60)")
+    chosen = parser.parse_args(arguments)
+    if not chosen.dir.is_dir():
+        print(f"crosswatch-spool: {chosen.dir} is not a folder; give the service's CROSSWATCH_SPOOL_DIR", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        if chosen.command == "inspect":
+            show(list(inspect(chosen.dir)), chosen.json)
+            raise SystemExit(0)
+        make_safe(chosen.dir)
+        left = drain(chosen.dir, chosen.timeout)
+    except (UnsafeSpool, OSError) as error:
+        print(f"crosswatch-spool: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    raise SystemExit(1 if left else 0)
+
+
+def show(reports: Sequence[LaneReport], as_json: bool) -> None:
+    """Print the reports."""
+    if as_json:
+        print(json.dumps([asdict(report) for report in reports], indent=2))
+        return
+    for r in reports:
+        state = "alive" if r.alive else "ended"
+        span = f"{r.oldest} .. {r.newest}" if r.items else "-"
+        damaged = f"  {r.damaged} bytes damaged" if r.damaged else ""
+        print(f"{r.journal}  {r.service or '?'} pid {r.pid} ({state})  {r.signal}: {r.items} items, {r.bytes} bytes, {span}{damaged}")
+    print(f"{sum(r.items for r in reports)} items in {len({r.journal for r in reports})} journals")
+
+
+def _alive(journal: Path) -> bool:
+    fd = lock(journal)
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
+
+
+def _iso(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,21 +7,18 @@ disk and is read from there. A disk that cannot be written (full, read-only) cos
 import logging
 import os
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from struct import Struct
 
 from crosswatch_exporters.blocks import Block
-from crosswatch_exporters.journal.records import MAGIC, encode, read_all
+from crosswatch_exporters.journal.records import MAGIC, encode, encode_cursor, read_all, read_cursor
 from crosswatch_exporters.ledger import Account, Loss
 
 log = logging.getLogger(__name__)
 
-_CURSOR = Struct("<IQQ")
 _WINDOW_BYTES = 4 * 1024 * 1024
 _MOST_SEGMENT_BYTES = 4 * 1024 * 1024
 # After a failed write, blocks stay in memory for so long before the disk is tried again.
@@ -300,11 +297,10 @@ class Lane:
         self._reading, self._read_offset = None, 0
 
     def _write_cursor(self, number: int, offset: int) -> None:
-        body = _CURSOR.pack(0, number, offset)[4:]
         try:
             if self._cursor_fd < 0:
                 self._cursor_fd = os.open(self.folder / "cursor", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            os.pwrite(self._cursor_fd, zlib.crc32(body).to_bytes(4, "little") + body, 0)
+            os.pwrite(self._cursor_fd, encode_cursor(number, offset), 0)
         except OSError as error:
             log.debug("the spool's cursor in %s cannot be written: %s", self.folder, error)  # costs duplicates after a crash, nothing else
 
@@ -335,7 +331,7 @@ class Lane:
 
     def _recover(self) -> None:
         """Count what an earlier process left."""
-        number, offset = self._read_cursor()
+        number, offset = read_cursor(self.folder)
         self._next_number = number + 1
         for path in sorted(self.folder.glob("*.seg")):
             if not path.stem.isdigit() or path.is_symlink():
@@ -356,14 +352,3 @@ class Lane:
                 self._reading, self._read_offset = segment, start
             self._segments.append(segment)
             self._next_number = max(self._next_number, segment.number + 1)
-
-    def _read_cursor(self) -> tuple[int, int]:
-        """(segment number, offset), or (0, 0) when there is none or it is damaged: then everything is sent again."""
-        try:
-            data = (self.folder / "cursor").read_bytes()
-        except OSError:
-            return 0, 0
-        if len(data) != _CURSOR.size or zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
-            return 0, 0
-        _, number, offset = _CURSOR.unpack(data)
-        return int(number), int(offset)

@@ -10,6 +10,7 @@ is sound.
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from struct import Struct
 
 from crosswatch_exporters.blocks import Block
@@ -17,6 +18,7 @@ from crosswatch_exporters.blocks import Block
 MAGIC = b"CWSPOOL\x01"
 _MARKER = b"CWR1"
 _HEAD = Struct("<4sIIIIQQ")
+_CURSOR = Struct("<QQ")
 _AFTER_CRC = 8
 HEAD_BYTES = _HEAD.size
 
@@ -59,6 +61,24 @@ def read_all(data: bytes, offset: int = 0) -> Iterator[Stored]:
         else:
             yield stored
             offset = stored.end
+
+
+def encode_cursor(number: int, offset: int) -> bytes:
+    """How far a lane has been delivered: segment number and offset in it, with a checksum."""
+    body = _CURSOR.pack(number, offset)
+    return zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def read_cursor(lane: Path) -> tuple[int, int]:
+    """(segment number, offset) of a lane's folder, or (0, 0) when there is none or it is damaged: then everything is sent again."""
+    try:
+        data = (lane / "cursor").read_bytes()
+    except OSError:
+        return 0, 0
+    if len(data) != 4 + _CURSOR.size or zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
+        return 0, 0
+    number, offset = _CURSOR.unpack(data[4:])
+    return int(number), int(offset)
 
 
 def _u64(number: int) -> int:

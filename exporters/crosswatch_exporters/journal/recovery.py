@@ -23,6 +23,7 @@ class Recovery:
     spool: Spool
     lanes: Mapping[str, tuple[Account, Backlog, Sender]]
     max_bytes: int
+    any_region: bool = False
     _journals: list[Journal] = field(default_factory=list, init=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -55,7 +56,7 @@ class Recovery:
         for journal in [journal for journal in self._journals if not any(path.is_dir() for path in journal.folder.glob("*"))]:
             journal.close()
             self._journals.remove(journal)
-        for journal in self.spool.orphans():
+        for journal in self.spool.orphans(self.any_region):
             self._journals.append(journal)
             for signal, (account, backlog, sender) in self.lanes.items():
                 folder = journal.folder / signal

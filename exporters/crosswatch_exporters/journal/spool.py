@@ -93,19 +93,16 @@ class Spool:
             self._own.close()
             self._own = None
 
-    def orphans(self) -> Iterator[Journal]:
-        """The journals of this Region whose processes have ended, oldest first, each locked for us."""
-        for folder in sorted(self._journals(), key=_made_at):
+    def orphans(self, any_region: bool = False) -> Iterator[Journal]:
+        """The journals of this Region, or of any, whose processes have ended, oldest first, each locked for us."""
+        for folder in journals(self.folder):
             if self._own is not None and folder == self._own.folder:
                 continue
-            if _region_of(folder) not in (self.region, ""):
+            if not any_region and metadata(folder).get("region", "") not in (self.region, ""):
                 continue
             fd = lock(folder)
             if fd is not None:
                 yield Journal(folder, fd)
-
-    def _journals(self) -> list[Path]:
-        return [path for path in self.folder.iterdir() if path.name.startswith(_PREFIX) and path.is_dir() and not path.is_symlink()]
 
     def _create(self) -> Journal:
         """A new journal. It gets its name only once it is locked, so that no other process can take it for an orphan."""
@@ -158,8 +155,10 @@ def metadata(folder: Path) -> dict[str, object]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _region_of(folder: Path) -> str:
-    return str(metadata(folder).get("region", ""))
+def journals(folder: Path) -> list[Path]:
+    """The journals in a spool folder, oldest first."""
+    found = [path for path in folder.iterdir() if path.name.startswith(_PREFIX) and path.is_dir() and not path.is_symlink()]
+    return sorted(found, key=_made_at)
 
 
 def _made_at(folder: Path) -> float:

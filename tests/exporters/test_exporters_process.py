@@ -1,0 +1,241 @@
+"""What survives the end of a process: returning, SIGTERM, SIGKILL, abort, fork, a restart while the endpoint is down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from receiver import Answer, Receiver
+from instrumented import BIN, Script
+
+EMIT = """
+import logging, os, sys, time
+from opentelemetry import metrics, trace
+logging.getLogger().setLevel(logging.INFO)
+tracer, meter = trace.get_tracer("app"), metrics.get_meter("app")
+counter = meter.create_counter("orders")
+def emit(n):
+    for i in range(n):
+        with tracer.start_as_current_span("op", attributes={"i": i}):
+            logging.info("order %d", i)
+            counter.add(1)
+"""
+
+DOWN = {
+    "503": Answer(503),
+    "429": Answer(429),
+    "429 with Retry-After": Answer(429, headers={"retry-after": "1"}),
+    "reset": Answer(cut=True),
+    "hanging": Answer(hang=30),
+}
+
+
+def counts(receiver: Receiver) -> tuple[int, int, int]:
+    """Spans, log records, and the highest value of the counter."""
+    return len(receiver.spans), len(receiver.records), max((p.as_int for m, p in receiver.points if m.name == "orders"), default=0)
+
+
+def test_a_script_delivers_all_signals(receiver: Receiver, tmp_path: Path) -> None:
+    """Everything arrives when a script returns, and the spool is left empty."""
+    with Script(tmp_path, EMIT + "emit(100)", receiver.environ()) as script:
+        code, _, errors = script.wait()
+    assert (code, errors) == (0, "")
+    assert counts(receiver) == (100, 100, 100)
+    assert receiver.violations == []
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", DOWN)
+def test_a_restart_while_the_endpoint_is_down_loses_nothing(receiver: Receiver, tmp_path: Path, trouble: str) -> None:
+    """What a process could not deliver is delivered by the next one."""
+    receiver.fault = lambda request: DOWN[trouble]
+    environ = receiver.environ() | {"CROSSWATCH_SHUTDOWN_TIMEOUT": "1"}
+    with Script(tmp_path, EMIT + "emit(100)", environ) as script:
+        assert script.wait()[0] == 0
+    assert counts(receiver) == (0, 0, 0)
+    receiver.fault = lambda request: None
+    with Script(tmp_path, EMIT + "time.sleep(1.5)", environ) as script:
+        assert script.wait()[0] == 0
+    assert counts(receiver) == (100, 100, 100)
+
+
+@pytest.mark.slow
+def test_a_restart_with_a_closed_port_loses_nothing(tmp_path: Path) -> None:
+    """As above, with nobody listening at all; the receiver comes up on another port."""
+    nobody = {f"OTEL_EXPORTER_OTLP_{s}_ENDPOINT": f"http://127.0.0.1:9/v1/{s.lower()}" for s in ("TRACES", "LOGS", "METRICS")}
+    with Script(tmp_path, EMIT + "emit(100)", nobody | {"CROSSWATCH_SHUTDOWN_TIMEOUT": "1"}) as script:
+        assert script.wait()[0] == 0
+    with Receiver() as receiver:
+        with Script(tmp_path, EMIT + "time.sleep(1)", receiver.environ()) as script:
+            assert script.wait()[0] == 0
+        assert counts(receiver) == (100, 100, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hanging", [False, True], ids=["healthy", "hanging"])
+def test_sigterm(receiver: Receiver, tmp_path: Path, hanging: bool) -> None:
+    """SIGTERM loses nothing and ends the process, by that signal, in under ten seconds even if the endpoint hangs."""
+    if hanging:
+        receiver.fault = lambda request: Answer(hang=40)
+    with Script(tmp_path, EMIT + "emit(100)\nprint('ready', flush=True)\ntime.sleep(60)", receiver.environ()) as script:
+        assert script.ready() == "ready"
+        asked = time.monotonic()
+        script.send(signal.SIGTERM)
+        code, _, _ = script.wait()
+        took = time.monotonic() - asked
+    assert code == -signal.SIGTERM
+    assert took < 10
+    if hanging:
+        assert counts(receiver) == (0, 0, 0)
+        receiver.fault = lambda request: None
+        environ = dict(os.environ) | receiver.environ()
+        done = subprocess.run([BIN / "crosswatch-spool", "drain", tmp_path / "spool"], env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert counts(receiver) == (100, 100, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), 9)", "os.abort()", "os._exit(3)"])
+def test_sudden_death(receiver: Receiver, tmp_path: Path, how: str) -> None:
+    """What was finished, or collected, a second before a sudden death is delivered by the next process; the endpoint is down until then."""
+    receiver.fault = lambda request: Answer(503)
+    environ = receiver.environ() | {"OTEL_METRIC_EXPORT_INTERVAL": "200"}
+    with Script(tmp_path, EMIT + f"emit(100)\ntime.sleep(1)\n{how}", environ) as script:
+        assert script.wait()[0] != 0
+    receiver.fault = lambda request: None
+    with Script(tmp_path, EMIT + "time.sleep(1)", environ) as script:
+        assert script.wait()[0] == 0
+    assert counts(receiver) == (100, 100, 100)
+
+
+@pytest.mark.slow
+def test_sudden_death_is_drained_by_the_command(receiver: Receiver, tmp_path: Path) -> None:
+    """`crosswatch-spool inspect` shows what a killed process left, `drain` delivers it."""
+    with Script(tmp_path, EMIT + "emit(50)\ntime.sleep(1)\nos.kill(os.getpid(), 9)", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}) as script:
+        script.wait()
+    spool = tmp_path / "spool"
+    shown = subprocess.run([BIN / "crosswatch-spool", "inspect", spool], capture_output=True, text=True, check=True).stdout
+    assert "traces: 50 items" in shown
+    assert "logs: 50 items" in shown
+    environ = dict(os.environ) | receiver.environ()
+    down = subprocess.run(
+        [BIN / "crosswatch-spool", "drain", spool, "--timeout", "1"],
+        env=dict(os.environ) | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert down.returncode == 1
+    done = subprocess.run([BIN / "crosswatch-spool", "drain", spool], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert counts(receiver) == (50, 50, 50)
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "/nowhere"], ["drain", "/nowhere"]])
+def test_the_command_refuses_what_is_no_folder(arguments: list[str]) -> None:
+    """Unusable input: exit code 2, one line that says how to mend it, no traceback."""
+    done = subprocess.run([BIN / "crosswatch-spool", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "CROSSWATCH_SPOOL_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+FORK = (
+    EMIT
+    + """
+emit(50)
+pid = os.fork()
+if pid == 0:
+    emit(50)
+    sys.exit(0)
+os.waitpid(pid, 0)
+emit(50)
+"""
+)
+
+
+@pytest.mark.slow
+def test_a_fork_counts_nothing_twice(receiver: Receiver, tmp_path: Path) -> None:
+    """Parent 50, child 50, parent 50: 150 spans, 150 records, and cumulative counters of two instances that add up to 150."""
+    with Script(tmp_path, FORK, receiver.environ()) as script:
+        code, _, errors = script.wait()
+    assert code == 0, errors
+    assert len(receiver.spans) == 150
+    assert len(receiver.records) == 150
+    latest: dict[str, int] = {}
+    for request in receiver.decoded("metrics"):
+        for group in request.resource_metrics:
+            instance = next(a.value.string_value for a in group.resource.attributes if a.key == "service.instance.id")
+            for scope in group.scope_metrics:
+                for metric in scope.metrics:
+                    if metric.name == "orders":
+                        latest[instance] = max(latest.get(instance, 0), metric.sum.data_points[0].as_int)
+    assert sorted(latest.values()) == [50, 100]
+
+
+@pytest.mark.slow
+def test_multiprocessing_children_deliver(receiver: Receiver, tmp_path: Path) -> None:
+    """multiprocessing ends its children without atexit; what they emitted arrives all the same."""
+    source = EMIT + "import multiprocessing as mp\nps=[mp.get_context('fork').Process(target=emit, args=(20,)) for _ in range(3)]\n"
+    with Script(tmp_path, source + "[p.start() for p in ps]; [p.join() for p in ps]", receiver.environ()) as script:
+        code, _, errors = script.wait()
+    assert code == 0, errors
+    assert len(receiver.spans) == 60
+    assert len(receiver.records) == 60
+
+
+GUNICORN_APP = """
+from flask import Flask
+import logging
+app = Flask("shop")
+@app.get("/")
+def index():
+    logging.getLogger("shop").warning("hello")
+    return "ok"
+"""
+
+
+@pytest.mark.slow
+def test_gunicorn_workers(receiver: Receiver, tmp_path: Path) -> None:
+    """Under gunicorn with preloaded application and two workers, each request's span and record arrives, also after SIGTERM."""
+    import socket
+    import urllib.request
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "shop.py").write_text(GUNICORN_APP)
+    environ = {
+        "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "OTEL_PYTHON_DISTRO": "crosswatch", "OTEL_PYTHON_CONFIGURATOR": "crosswatch",
+        "OTEL_SERVICE_NAME": "shop", "CROSSWATCH_SPOOL_DIR": str(tmp_path / "spool"), "PYTHONPATH": str(tmp_path), **receiver.environ(),
+    }  # fmt: skip
+    command = [BIN / "opentelemetry-instrument", sys.executable, "-m", "gunicorn", "--preload", "-w", "2", "-b", f"127.0.0.1:{port}", "shop:app"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            up = receiver.wait_for(lambda: _answers(port), 15)
+            assert up, "gunicorn did not start"
+            asked = 20
+            for _ in range(asked):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+                    assert response.read() == b"ok"
+            server.send_signal(signal.SIGTERM)
+            server.wait(20)
+        finally:
+            if server.poll() is None:
+                server.kill()
+    assert sum(span.name == "GET /" for span in receiver.spans) == asked
+    assert sum(record.body.string_value == "hello" for record in receiver.records) == asked
+
+
+def _answers(port: int) -> bool:
+    import socket
+
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.2).close()
+    except OSError:
+        return False
+    return True
