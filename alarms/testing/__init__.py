@@ -12,7 +12,7 @@ from alarms.definitions import Definition
 from alarms.testing.coverage import AlarmCoverage, coverage
 from alarms.testing.mutation import Mutant, mutate
 from alarms.testing.report import Report, print_report, write_junit
-from alarms.testing.run import load_suites, run_case
+from alarms.testing.runner import load_suites, run_case
 from alarms.testing.trace import CaseResult, Failure
 
 __all__ = ["AlarmCoverage", "CaseResult", "Failure", "Mutant", "Report", "print_report", "run", "write_junit"]

@@ -14,7 +14,7 @@ from alarms.definitions import Definition
 from alarms.engine import Alarm, CompositeAlarm, DefinitionError, MetricAlarm, MuteRule
 from alarms.engine.model import TREATMENTS
 from alarms.testing.case import Case, Suite
-from alarms.testing.run import run_case
+from alarms.testing.runner import run_case
 from alarms.testing.world import Parsed
 
 _OPERATORS = {

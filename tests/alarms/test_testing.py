@@ -14,7 +14,7 @@ from rich.console import Console
 from alarms import testing
 from alarms.definitions import from_items
 from alarms.testing.notation import NotationError, parse_duration, parse_series, show_duration
-from alarms.testing.run import load_suites, run_case
+from alarms.testing.runner import load_suites, run_case
 from tests.alarms.kit import TOPIC, metric_alarm
 from topology.problems import UnusableInput
 
@@ -311,9 +311,9 @@ def test_a_long_test_run_on_arrays_gives_the_same_states_and_actions(
     path = write(tmp_path, definitions, {"input_series": series, "expect": [at(1, "OK")], "expect_actions": []})
     suites = load_suites([path], None)
     case, parsed = suites[0][0].cases[0], suites[0][1]
-    monkeypatch.setattr("alarms.testing.run.MANY", 10**9)
+    monkeypatch.setattr("alarms.testing.runner.MANY", 10**9)
     slow = run_case(case, parsed)
-    monkeypatch.setattr("alarms.testing.run.MANY", 0)
+    monkeypatch.setattr("alarms.testing.runner.MANY", 0)
     fast = run_case(case, parsed)
     assert fast.traces.keys() == slow.traces.keys()
     for key, trace in slow.traces.items():
