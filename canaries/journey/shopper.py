@@ -67,14 +67,14 @@ class Shopper:
         self.browser.get(f"{self.url}/catalog")
         self._see(PRODUCT_LINK, "a link to a product")
         if not PRICE.search(self._text()):
-            raise JourneyError(f"the catalog shows no price; it says: {self._gist()}")
+            raise JourneyError(f"the catalog shows no price; the page says: {self._gist()}")
         self._pictures()
 
     def look_at_product(self) -> None:
         """A product's own page, with its name, its price and a button to buy it."""
         links = [link for link in self.browser.find_elements(By.CSS_SELECTOR, PRODUCT_LINK) if UUID.search(link.get_attribute("href"))]
         if not links:
-            raise JourneyError(f"no link of the catalog leads to a product; it says: {self._gist()}")
+            raise JourneyError(f"no link of the catalog leads to a product; the page says: {self._gist()}")
         self.browser.get(links[0].get_attribute("href"))
         self._see('form[action="/cart"] button', "a button to buy")
         self.product = self.browser.find_element(By.CSS_SELECTOR, "h1, h2").text.strip()
@@ -89,7 +89,7 @@ class Shopper:
         self._see('a[href="/checkout"]', "a way to the checkout")
         text = self._text()
         if self.product not in text or self.price not in text:
-            raise JourneyError(f"the cart does not show {self.product!r} at {self.price}; it says: {self._gist()}")
+            raise JourneyError(f"the cart does not show {self.product!r} at {self.price}; the page says: {self._gist()}")
 
     def checkout(self) -> None:
         """The address form, filled in."""
@@ -112,7 +112,7 @@ class Shopper:
         self._press('form[action="/checkout/payment"] button')
         self._see('form[action="/checkout/confirm"]', "the confirmation")
         if self.product not in self._text():
-            raise JourneyError(f"the confirmation does not show {self.product!r}; it says: {self._gist()}")
+            raise JourneyError(f"the confirmation does not show {self.product!r}; the page says: {self._gist()}")
 
     def order(self) -> None:
         """The order is placed and thanked for, with its number."""
@@ -130,7 +130,9 @@ class Shopper:
         try:
             WebDriverWait(self.browser, self.wait_s, 0.05).until(lambda _: there())
         except TimeoutException:
-            raise JourneyError(f"no {what} within {self.wait_s:g} s at {self.browser.current_url}; it says: {self._gist()}") from None
+            raise JourneyError(
+                f"{what} did not appear within {self.wait_s:g} s at {self.browser.current_url}; the page says: {self._gist()}"
+            ) from None
 
     def _press(self, selector: str) -> None:
         self.browser.find_element(By.CSS_SELECTOR, selector).click()
@@ -145,7 +147,7 @@ class Shopper:
     def _pictures(self) -> None:
         """Raises JourneyError naming the pictures that did not load."""
         script = "return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
-        self._until(lambda: self.browser.execute_script("return [...document.images].every(i => i.complete)"), "end to loading pictures")
+        self._until(lambda: self.browser.execute_script("return [...document.images].every(i => i.complete)"), "the last picture")
         broken = self.browser.execute_script(script)
         if broken:
             raise JourneyError(f"{len(broken)} pictures do not load: {', '.join(broken[:3])}")
