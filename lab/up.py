@@ -40,6 +40,10 @@ LOOK_EVERY_S = 1.0
 NOT_A_TERMINAL_WIDTH = 140
 
 
+class NotGreen(Exception):
+    """Not all is well in time; says what is wrong."""
+
+
 @dataclass(slots=True)
 class Teller:
     """Says what a lab does. All output of ``lab up`` goes through here, so that threads do not talk at the same time."""
@@ -149,12 +153,15 @@ def bring_up(lab: RunningLab, teller: Teller, deploy: bool) -> None:
     if deploy:
         with teller.step("deploying the monitoring", "monitoring deployed"):
             lab.deploy()
-        with teller.step("waiting for the first verdicts", "all green"):
-            await_green(lab)
+        try:
+            with teller.step("waiting for the first verdicts", "all green"):
+                await_green(lab)
+        except NotGreen as trouble:
+            teller.console.print(f"[yellow]the lab is up, but {trouble}[/yellow]", soft_wrap=True)
 
 
 def await_green(lab: RunningLab, within_lab_s: float = GREEN_WITHIN_LAB_S) -> float:
-    """Wait until nothing is wrong anywhere, as read from AWS; returns lab seconds it took. Raises `StartError` with what is wrong."""
+    """Wait until nothing is wrong anywhere, as read from AWS; returns lab seconds it took. Raises `NotGreen`, or `LabEnded`."""
     from lab.sight import Sight
     from lab.topology import lab_topology
 
@@ -169,7 +176,7 @@ def await_green(lab: RunningLab, within_lab_s: float = GREEN_WITHIN_LAB_S) -> fl
         if lab.end_requested.is_set() or lab.supervisor.ended.is_set():
             raise LabEnded("the lab is ending")
         if waited > within_lab_s:
-            raise StartError(f"not all is well after {within_lab_s:g} lab seconds:\n" + "\n".join(f"  {each}" for each in lab.trouble[:20]))
+            raise NotGreen(f"not all is well after {within_lab_s:g} lab seconds:\n" + "\n".join(f"  {each}" for each in lab.trouble[:20]))
         time.sleep(min(LOOK_EVERY_S, 10 / lab.plan.clock.speed))
 
 

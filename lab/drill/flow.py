@@ -18,7 +18,7 @@ from lab.plan import STORE_NAME
 from lab.sight import Sight
 from lab.supervisor import LabEnded
 from lab.topology import lab_topology
-from lab.up import Teller, await_green, up
+from lab.up import NotGreen, Teller, await_green, up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,11 +125,9 @@ class Drill:
     # the steps
 
     def _all_green(self) -> tuple[str, None]:
-        from lab.running import StartError
-
         try:
             waited = await_green(self._lab, GREEN_WITHIN_S)
-        except StartError as error:
+        except NotGreen as error:
             raise NotObserved(str(error)) from error
         return f"every alarm, canary, routing control and cell of the matrix is well ({waited:.0f} lab s)", None
 
