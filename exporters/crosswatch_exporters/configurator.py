@@ -212,7 +212,11 @@ class _Assembly:
         settings = self._settings
         own = route or settings.routes[name]
         other = settings.failover_routes.get(name)
-        breaker = Breaker(successes_to_close=_HYSTERESIS_PROBES, open_at_least=_HYSTERESIS_SECONDS) if other else Breaker()
+        breaker = (
+            Breaker(failures_to_open=3, successes_to_close=_HYSTERESIS_PROBES, open_at_least=_HYSTERESIS_SECONDS, probe_every=5.0)
+            if other
+            else Breaker()
+        )
         endpoints = [open_endpoint(name, own, settings, self.credentials, breaker)]
         if other:
             endpoints.append(open_endpoint(name, other, settings, self.credentials, Breaker()))

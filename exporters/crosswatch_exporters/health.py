@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
+_SLOW_SECONDS = 3.0
+
+
 @dataclass(slots=True)
 class Backoff:
     """Delays that double from `first` to `most` seconds, each drawn between half and all of it, so that a thousand clients do not return as one."""
@@ -71,9 +74,12 @@ class Breaker:
         else:
             self.next_probe_at = now + self._interval
 
-    def failed(self, now: float) -> None:
-        """A request was answered as an impaired endpoint answers, or not at all."""
-        self._failures += 1
+    def failed(self, now: float, took: float = 0.0) -> None:
+        """A request was answered as an impaired endpoint answers, or not at all, after `took` seconds.
+
+        One that kept us waiting counts for all but one: each further one would cost as long again.
+        """
+        self._failures += 1 if took < _SLOW_SECONDS else max(1, self.failures_to_open - 1)
         self._successes = 0
         if self.opened_at is not None:
             self._interval = min(self.probe_at_most, self._interval * 2)

@@ -135,7 +135,7 @@ class Sender:
         endpoint = self._choose(now)
         if endpoint is None:
             return min(e.breaker.next_probe_at for e in self.endpoints) - now
-        self._apply(self._attempt(endpoint, piece), piece, endpoint)
+        self._apply(self._attempt(endpoint, piece), piece, endpoint, now)
         return 0.0
 
     def _claim(self, now: float) -> float:
@@ -190,10 +190,10 @@ class Sender:
             return Verdict(Action.RETRY, reason=str(error))
         return self.destination.judge(reply, piece.items, self._clock())
 
-    def _apply(self, verdict: Verdict, piece: _Piece, endpoint: Endpoint) -> None:
+    def _apply(self, verdict: Verdict, piece: _Piece, endpoint: Endpoint, began: float) -> None:
         now = self._monotonic()
         if verdict.impaired:
-            endpoint.breaker.failed(now)
+            endpoint.breaker.failed(now, now - began)
         else:
             endpoint.breaker.succeeded(now)
         match verdict.action:

@@ -111,7 +111,9 @@ class Spool:
         temporary.mkdir(mode=0o700)
         fd = os.open(temporary / "lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        (temporary / "meta.json").write_text(json.dumps({"version": VERSION, "service": self.service, "region": self.region, "pid": os.getpid()}))
+        meta = os.open(temporary / "meta.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(meta, "w") as file:
+            json.dump({"version": VERSION, "service": self.service, "region": self.region, "pid": os.getpid()}, file)
         temporary.rename(folder)
         return Journal(folder, fd)
 

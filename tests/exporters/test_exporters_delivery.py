@@ -1,0 +1,302 @@
+"""Delivery under faults, against a real server: nothing is lost, no limit is exceeded, the ledger holds at every moment."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from instrumented import LedgerWatch, Service
+from receiver import Answer, Receiver, Request
+
+FAULTS: Mapping[str, Answer] = {
+    "reset": Answer(cut=True),
+    "503": Answer(503),
+    "500": Answer(500),
+    "429": Answer(429),
+    "429 with Retry-After": Answer(429, headers={"retry-after": "1"}),
+    "403": Answer(403, body=b"AccessDeniedException"),
+    "302": Answer(302, headers={"location": "http://127.0.0.1:9/"}),
+    "slow": Answer(200, hang=0.3, take=True),
+    "hanging": Answer(hang=1.2),
+}
+
+
+def environ(receiver: Receiver, spool: Path | str, **more: str) -> dict[str, str]:
+    """Settings of a service that exports to the receiver."""
+    return {**receiver.environ(), "CROSSWATCH_SPOOL_DIR": str(spool), "OTEL_EXPORTER_OTLP_TIMEOUT": "1", "HOME": "/nonexistent", **more}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("spooled", [True, False], ids=["disk", "memory"])
+def test_an_outage_loses_nothing(receiver: Receiver, spool: Path, fault: str, spooled: bool) -> None:
+    """Two seconds of an outage of any kind in the middle of the load: every span, record and count arrives."""
+    with Service(environ(receiver, spool if spooled else "off")) as service, LedgerWatch(service) as watch:
+        counter = service.meter.create_counter("orders")
+        for second in range(4):
+            receiver.fault = (lambda request: FAULTS[fault]) if second in (1, 2) else (lambda request: None)
+            for _ in range(10):
+                service.spans(20)
+                service.logs(10)
+                counter.add(1)
+                time.sleep(0.1)
+            service.providers.meters.force_flush()
+        receiver.fault = lambda request: None
+        assert receiver.wait_for(lambda: len(receiver.spans) >= 800 and len(receiver.records) >= 400, 15)
+        assert service.flush()
+        totals = service.balances()
+    assert watch.looked > 50
+    assert watch.wrong == []
+    assert len({span.span_id for span in receiver.spans}) == 800
+    assert len(receiver.records) >= 400
+    assert max(p.as_int for m, p in receiver.points if m.name == "orders") == 40
+    assert totals["traces"].delivered == totals["traces"].emitted == 800
+    assert totals["logs"].delivered == totals["logs"].emitted == 400
+    assert receiver.violations == []
+
+
+def test_poisoned_items_are_found_by_bisection(receiver: Receiver, spool: Path) -> None:
+    """A server that refuses whole requests for one span gets all the others; the one is counted as rejected."""
+
+    def refuse_poison(request: Request) -> Answer | None:
+        return Answer(400, body=b"bad span") if b"poison" in request.body else None
+
+    receiver.fault = refuse_poison
+    with Service(environ(receiver, spool)) as service:
+        service.spans(300)
+        service.spans(1, kind="poison")
+        service.spans(300)
+        assert service.flush()
+        balance = service.balances()["traces"]
+    assert len(receiver.spans) == 600
+    assert balance.exact
+    assert (balance.delivered, dict(balance.dropped)) == (600, {"rejected": 1})
+    assert len(receiver.requests) < 40
+
+
+def test_partial_success_is_accounted(receiver: Receiver, spool: Path) -> None:
+    """Status 200 with rejected items: those are counted as lost, and not sent again."""
+    response = ExportTraceServiceResponse()
+    response.partial_success.rejected_spans = 7
+    response.partial_success.error_message = "seven were bad"
+    receiver.fault = lambda request: Answer(200, body=response.SerializeToString(), take=True)
+    with Service(environ(receiver, spool)) as service:
+        service.spans(100)
+        assert service.flush()
+        balance = service.balances()["traces"]
+    assert (balance.delivered, dict(balance.dropped)) == (93, {"partially_rejected": 7})
+    assert len(receiver.requests) == 1
+
+
+def test_throttled_points_of_a_metric_request_are_accounted(receiver: Receiver, spool: Path) -> None:
+    """The metrics endpoint rejects points with status 200; the ledger says so."""
+    response = ExportMetricsServiceResponse()
+    response.partial_success.rejected_data_points = 1
+    receiver.fault = lambda request: Answer(200, body=response.SerializeToString(), take=True) if request.signal == "metrics" else None
+    with Service(environ(receiver, spool)) as service:
+        service.meter.create_counter("a").add(1)
+        service.meter.create_counter("b").add(1)
+        service.providers.meters.force_flush()
+        assert service.flush()
+        balance = service.balances()["metrics"]
+    assert (balance.delivered, dict(balance.dropped)) == (1, {"partially_rejected": 1})
+
+
+@pytest.mark.parametrize("header", ["2", "date"])
+def test_retry_after_is_obeyed(receiver: Receiver, spool: Path, header: str) -> None:
+    """No request before the time the service asked for, given in seconds or as a date."""
+    from email.utils import formatdate
+
+    asked = []
+
+    def once(request: Request) -> Answer | None:
+        if asked:
+            return None
+        asked.append(time.time())
+        return Answer(503, headers={"retry-after": "2" if header == "2" else formatdate(time.time() + 3, usegmt=True)})
+
+    receiver.fault = once
+    with Service(environ(receiver, spool)) as service:
+        service.spans(10)
+        assert service.flush(15)
+    first, second = (request.at for request in receiver.requests)
+    assert second - first >= 1.9
+
+
+def test_no_request_exceeds_a_limit_under_load(receiver: Receiver, spool: Path) -> None:
+    """Large and many items at once: requests stay within bytes, numbers and item sizes, oversized items are counted."""
+    with Service(environ(receiver, spool)) as service:
+        for size in (10, 1_000, 50_000):
+            service.spans(400, text="x" * size)
+        service.spans(3, text="y" * 250_000)
+        for size in (10, 2_000, 20_000):
+            service.logs(300, "z" * size)
+        service.logs(2, "w" * 1_200_000)
+        counter = service.meter.create_counter("orders")
+        for i in range(1_900):
+            counter.add(1, {"customer": str(i)})
+        service.providers.meters.force_flush()
+        assert service.flush(20)
+        totals = service.balances()
+    assert receiver.violations == []
+    assert len(receiver.spans) == 1200
+    assert dict(totals["traces"].dropped) == {"item_too_large": 3}
+    assert len(receiver.records) == 900
+    assert dict(totals["logs"].dropped) == {"item_too_large": 2}
+    assert len({p.attributes[0].value.string_value for m, p in receiver.points if m.name == "orders"}) == 1_900
+    assert all(balance.exact for balance in totals.values())
+
+
+def test_items_that_lie_far_apart_are_sent_apart(receiver: Receiver, spool: Path) -> None:
+    """Spans that ended 30 hours apart are never in one request; those beyond 14 days are counted as too old, future ones as too new."""
+    hour = 3600 * 10**9
+    now = time.time_ns()
+    with Service(environ(receiver, spool)) as service:
+        for ago in (0, 30, 60, 90, 15 * 24, 20 * 24, -5):
+            span = service.tracer.start_span("old", start_time=now - ago * hour - 10**6)
+            span.end(now - ago * hour)
+        assert service.flush()
+        balance = service.balances()["traces"]
+    assert receiver.violations == []
+    assert len(receiver.spans) == 4
+    assert dict(balance.dropped) == {"too_old": 2, "too_new": 1}
+
+
+def test_series_are_limited(receiver: Receiver, spool: Path) -> None:
+    """100,000 series of one counter become 2,000, the last of which is the overflow; nothing is lost from the total."""
+    with Service(environ(receiver, spool)) as service:
+        counter = service.meter.create_counter("orders")
+        for i in range(100_000):
+            counter.add(1, {"customer": i})
+        service.providers.meters.force_flush()
+        assert service.flush(20)
+        points = [point for metric, point in receiver.points if metric.name == "orders"]
+    assert len(points) == 2_000
+    assert sum(point.as_int for point in points) == 100_000
+    [overflow] = [point for point in points if any(a.key == "otel.metric.overflow" for a in point.attributes)]
+    assert overflow.as_int == 98_001
+    assert receiver.violations == []
+
+
+class Full:
+    """A disk that is full from some write on: the limit on file sizes of this process."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __enter__(self) -> None:
+        import resource
+        import signal
+
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self._handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self._size, self._before[1]))
+
+    def __exit__(self, *error: object) -> None:
+        import resource
+        import signal
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
+        signal.signal(signal.SIGXFSZ, self._handler)
+
+
+@pytest.mark.parametrize("size", [0, 5_000])
+def test_a_full_disk_costs_no_data(receiver: Receiver, spool: Path, size: int) -> None:
+    """When writes fail, or stop in the middle of a record, items wait in memory and are delivered."""
+    receiver.fault = lambda request: Answer(503)
+    with Service(environ(receiver, spool)) as service, Full(size):
+        for _ in range(5):
+            service.spans(100)
+            service.lifecycle.pipeline.pump.drain()
+        assert all(balance.exact for balance in service.balances().values())
+        receiver.fault = lambda request: None
+        assert receiver.wait_for(lambda: len(receiver.spans) == 500, 15)
+    assert service.balances()["traces"].delivered == 500
+
+
+def test_an_unusable_spool_folder_is_refused_and_costs_no_data(receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A folder others may write to, a link, or a file is not used; the log says why; telemetry goes on in memory."""
+    shared, linked, file = tmp_path / "shared", tmp_path / "linked", tmp_path / "file"
+    shared.mkdir()
+    shared.chmod(0o777)
+    linked.symlink_to(tmp_path)
+    file.write_text("")
+    for folder in (shared, linked, file):
+        with Service(environ(receiver, folder)) as service:
+            service.spans(10)
+            assert service.flush()
+    assert len(receiver.spans) == 30
+    assert list(shared.iterdir()) == []
+    assert "others may write there" in caplog.text
+    assert caplog.text.count("telemetry waits in memory") == 3
+
+
+def test_the_spool_is_private(receiver: Receiver, spool: Path) -> None:
+    """Folders are 0700, files 0600."""
+    receiver.fault = lambda request: Answer(503)
+    with Service(environ(receiver, spool)) as service:
+        service.spans(10)
+        service.flush(0.5)
+        for path in itertools.chain([spool], spool.rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0, path
+            assert path.stat().st_uid == os.geteuid()
+        receiver.fault = lambda request: None
+
+
+@pytest.mark.slow
+def test_the_spool_keeps_its_size(receiver: Receiver, spool: Path) -> None:
+    """Over its size the oldest goes first, and the ledger says how much."""
+    receiver.fault = lambda request: Answer(503)
+    with Service(environ(receiver, spool, CROSSWATCH_SPOOL_MAX_BYTES="2MiB", CROSSWATCH_SHUTDOWN_TIMEOUT="15")) as service:
+        for _ in range(40):
+            service.spans(100, text=os.urandom(500).hex())
+            service.lifecycle.pipeline.pump.drain()
+        assert sum(path.stat().st_size for path in spool.rglob("*.seg")) <= 2 * 1024 * 1024
+        balance = service.balances()["traces"]
+        assert balance.exact
+        assert balance.dropped["spool_full"] > 0
+        receiver.fault = lambda request: None
+        assert service.flush(15)
+        balance = service.balances()["traces"]
+    assert balance.delivered == len(receiver.spans) == 4000 - balance.dropped["spool_full"]
+    newest = {a.value.int_value for span in receiver.spans[-100:] for a in span.attributes if a.key == "i"}
+    assert newest == set(range(100))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "garbage", "cursor", "version"])
+def test_a_damaged_spool_loses_only_what_was_damaged(receiver: Receiver, spool: Path, damage: str) -> None:
+    """Records that are cut short or flipped are skipped, what follows them is delivered; nothing stops the service."""
+    receiver.fault = lambda request: Answer(503)
+    with Service(environ(receiver, spool, CROSSWATCH_SHUTDOWN_TIMEOUT="0.2")) as service:
+        for i in range(5):
+            service.spans(10, batch=i)
+            service.lifecycle.pipeline.pump.drain()
+    [segment] = spool.rglob("traces/*.seg")
+    data = bytearray(segment.read_bytes())
+    if damage == "truncate":
+        data = data[:-20]
+    elif damage == "flip":
+        data[len(data) // 2] ^= 0xFF
+    elif damage == "garbage":
+        data += os.urandom(300)
+    elif damage == "version":
+        data[7] = 9
+    else:
+        (segment.parent / "cursor").write_bytes(b"nonsense")
+    segment.write_bytes(data)
+    receiver.fault = lambda request: None
+    with Service(environ(receiver, spool)) as service:
+        service.spans(1, batch=9)
+        assert receiver.wait_for(lambda: any(a.key == "batch" and a.value.int_value == 9 for s in receiver.spans for a in s.attributes))
+        service.lifecycle.pipeline.recovery.look()  # type: ignore[union-attr]
+        assert service.flush()
+        assert service.balances()["traces"].exact
+    expected = {"truncate": 41, "flip": 41, "garbage": 51, "cursor": 51, "version": 1}[damage]
+    assert len(receiver.spans) == expected
