@@ -203,3 +203,45 @@ _RESOURCES: dict[str, Callable[[str, Mapping[str, Any], str, str], list[str]]] =
     "rds-data": _rds_data,
     "route53-recovery-cluster": _routing_controls,
 }
+
+# What an S3 request with one of these query parameters is about; the plain ones are listed by method and whether there is a key.
+_S3_SUBRESOURCES = {
+    "acl": "{verb}{kind}Acl",
+    "encryption": "{verb}EncryptionConfiguration",
+    "lifecycle": "{verb}LifecycleConfiguration",
+    "location": "GetBucketLocation",
+    "policy": "{verb}BucketPolicy",
+    "publicAccessBlock": "{verb}BucketPublicAccessBlock",
+    "tagging": "{verb}{kind}Tagging",
+    "versioning": "{verb}BucketVersioning",
+    "versions": "ListBucketVersions",
+}
+_S3_VERBS = {"GET": "Get", "HEAD": "Get", "PUT": "Put", "POST": "Put", "DELETE": "Delete"}
+_S3_PLAIN = {
+    ("GET", False): "ListBucket",
+    ("HEAD", False): "ListBucket",
+    ("PUT", False): "CreateBucket",
+    ("POST", False): "DeleteObject",
+    ("DELETE", False): "DeleteBucket",
+    ("GET", True): "GetObject",
+    ("HEAD", True): "GetObject",
+    ("PUT", True): "PutObject",
+    ("POST", True): "PutObject",
+    ("DELETE", True): "DeleteObject",
+}
+
+
+def s3_call(method: str, path: str, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """The action's name and the parameters that matter for it, of a path-style S3 request (several operations share a method and path)."""
+    bucket, _, key = path.lstrip("/").partition("/")
+    if not bucket:
+        return "ListBuckets", {}
+    params: dict[str, Any] = {"Bucket": bucket, **({"Key": key} if key else {})}
+    if "prefix" in query:
+        params["Prefix"] = query["prefix"]
+    for name, action in _S3_SUBRESOURCES.items():
+        if name in query:
+            return action.format(verb=_S3_VERBS.get(method, "Get"), kind="Object" if key else "Bucket"), params
+    if key and method == "GET" and "versionId" in query:
+        return "GetObjectVersion", params
+    return _S3_PLAIN.get((method, bool(key)), method.capitalize()), params
