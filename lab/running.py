@@ -175,6 +175,7 @@ class RunningLab:
             argv=(sys.executable, "-m", "lab.aws", "--plan", str(self.plan.path / "plan.json")),
             directory=ROOT,
             ready=lambda: _answers(self.plan.control_port, "/health"),
+            ready_within_s=60.0,
         )
 
     def _console(self) -> ProcessSpec:
