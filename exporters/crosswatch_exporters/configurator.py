@@ -194,9 +194,29 @@ class _Assembly:
         backlog = Backlog(self._queue(account))
         account.spooled = lambda: backlog.items
         sender = Sender(destination, backlog, account, self._endpoints(destination.name, route))
+        if destination.name == "traces":
+            self._offer_segments(sender)
         self._senders[destination.name] = sender
         self._lanes[destination.name] = (account, backlog, sender)
         return account, backlog, sender
+
+    def _offer_segments(self, sender: Sender) -> None:
+        """PutTraceSegments instead of OTLP: at once where that is wanted, otherwise once the endpoint says that Transaction Search is off."""
+        if self._settings.traces_as == "otlp":
+            return
+
+        def segments() -> tuple[Destination, list[Endpoint]]:
+            from crosswatch_exporters.segments.destination import TraceSegments, segments_route
+
+            return TraceSegments(), [
+                open_endpoint("traces", segments_route(endpoint.route), self._settings, self.credentials, endpoint.breaker)
+                for endpoint in sender.endpoints
+            ]
+
+        if self._settings.traces_as == "segments":
+            sender.destination, sender.endpoints = segments()
+        else:
+            sender.fallback = segments
 
     def _queue(self, account: Account) -> BlockQueue:
         share = _SHARES[account.signal]

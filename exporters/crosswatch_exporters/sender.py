@@ -64,6 +64,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._closing_by: float | None = None
         self._hurry = False
+        self.fallback: Callable[[], tuple[Destination, list[Endpoint]]] | None = None
         self._backoff = Backoff()
         self._pieces: deque[_Piece] = deque()
         self._claimed = 0
@@ -153,11 +154,8 @@ class Sender:
                 if now < self._ripe_at:
                     return self._ripe_at - now
             self._claimed = self.destination.limits.fit(blocks)
-            fresh = self._expire(blocks[: self._claimed])
-            if fresh:
-                self._pieces.append(_Piece(fresh))
-            else:
-                self._release()
+            self._pieces.extend(self._cut(self._expire(blocks[: self._claimed])))
+            self._release()
         return 0.0 if self._pieces else self._claim(now)
 
     def _expire(self, blocks: Sequence[Block]) -> list[Block]:
@@ -175,6 +173,21 @@ class Sender:
             else:
                 self._settle_lost(Loss.TOO_OLD if block.oldest_ns < oldest else Loss.TOO_NEW, block.items)
         return fresh
+
+    def _cut(self, blocks: list[Block]) -> list[_Piece]:
+        """Pieces that each fit a request. One does, as a rule; but blocks may have been built for another destination's limits."""
+        limits, small = self.destination.limits, list(blocks)
+        while any(block.items > limits.request_items or block.weight > limits.request_bytes for block in small):
+            smaller = [part for block in small for part in (self.destination.split(block) if block.items > limits.request_items else [block])]
+            if len(smaller) == len(small):
+                break
+            small = smaller
+        pieces = []
+        while small:
+            count = limits.fit(small)
+            pieces.append(_Piece(small[:count]))
+            small = small[count:]
+        return pieces
 
     def _choose(self, now: float) -> Endpoint | None:
         """The own endpoint while it is well or due for a probe, otherwise the other, otherwise none."""
@@ -199,9 +212,11 @@ class Sender:
         match verdict.action:
             case Action.DELIVERED:
                 self._delivered(verdict, piece)
-            case Action.SPLIT | Action.FALL_BACK:
+            case Action.SPLIT:
                 self._split(verdict, piece)
-            case Action.RETRY:
+            case Action.FALL_BACK if self.fallback is not None:
+                self._fall_back(verdict)
+            case _:
                 # With somewhere else to go there is nothing to wait for.
                 elsewhere = endpoint.breaker.open and self._choose(now) is not None
                 self._not_before = now if elsewhere else now + self._backoff.next(verdict.after)
@@ -233,6 +248,14 @@ class Sender:
         with self.account.lock:
             self._settle_lost(Loss.REJECTED, piece.items)
             self._release()
+
+    def _fall_back(self, verdict: Verdict) -> None:
+        """The endpoint does not serve this account as things are; the fallback does, from now on until the process ends."""
+        if self.fallback is not None:
+            log.warning("%s: %s; falling back to another API", self.destination.name, verdict.reason)
+            self.destination, self.endpoints = self.fallback()
+            self.fallback = None
+            self._pieces = deque(smaller for piece in self._pieces for smaller in self._cut(piece.blocks))
 
     def _settle_lost(self, reason: Loss, items: int) -> None:
         self.queue.settle(items)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import struct
 import threading
@@ -128,6 +129,12 @@ class Receiver:
     def records(self) -> list[Any]:
         """Every accepted log record."""
         return [record for r in self.decoded("logs") for rl in r.resource_logs for sl in rl.scope_logs for record in sl.log_records]
+
+    @property
+    def segments(self) -> list[dict[str, Any]]:
+        """Every accepted X-Ray document."""
+        with self.lock:
+            return [json.loads(text) for r in self.accepted if r.signal == "TraceSegments" for text in json.loads(r.body)["TraceSegmentDocuments"]]
 
     @property
     def points(self) -> list[tuple[Any, Any]]:
@@ -286,5 +293,92 @@ def check_metrics(message: Any, request: Request) -> list[str]:
     return problems + _times_ok(times, 600 * 10**9, request.at)
 
 
+def check_trace_segments(document: Any, request: Request) -> list[str]:
+    """PutTraceSegments: documents of 64 KB that are JSON with id, trace_id, name, start_time; 50 of them."""
+    problems = []
+    if len(document["TraceSegmentDocuments"]) > 50:
+        problems.append("segments: over 50 documents")
+    for text in document["TraceSegmentDocuments"]:
+        segment = json.loads(text)
+        if len(text.encode()) > 64 * 1024:
+            problems.append("segments: document over 64 KB")
+        if not re.fullmatch(r"1-[0-9a-f]{8}-[0-9a-f]{24}", segment["trace_id"]) or not re.fullmatch(r"[0-9a-f]{16}", segment["id"]):
+            problems.append("segments: malformed ids")
+        if not 0 < len(segment["name"]) <= 200 or segment["end_time"] < segment["start_time"]:
+            problems.append("segments: bad name or times")
+        if segment.get("type") == "subsegment" and "parent_id" not in segment:
+            problems.append("segments: subsegment without parent")
+        if len(segment.get("annotations", {})) > 50:
+            problems.append("segments: over 50 annotations")
+    return problems
+
+
+def check_log_events(document: Any, request: Request) -> list[str]:
+    """PutLogEvents: 1,048,576 bytes with 26 an event, 10,000 events, 1 MB an event, in order, 24 h; and the metrics in them as EMF."""
+    events = document["logEvents"]
+    times = [event["timestamp"] for event in events]
+    sizes = [len(event["message"].encode()) + 26 for event in events]
+    problems = []
+    if sum(sizes) > 1_048_576 or max(sizes) > 1_048_576:
+        problems.append("PutLogEvents: too large")
+    if len(events) > 10_000:
+        problems.append("PutLogEvents: over 10,000 events")
+    if times != sorted(times):
+        problems.append("PutLogEvents: not in chronological order")
+    for event in events:
+        problems += check_emf(json.loads(event["message"]))
+    return problems + _times_ok([time * 10**6 for time in times], 2 * HOUR, request.at)
+
+
+def check_emf(event: Any) -> list[str]:
+    """Embedded metric format: 100 definitions, 30 dimensions, 1,024 characters a value, 100 elements an array, members of the right type."""
+    problems = []
+    for directive in event["_aws"]["CloudWatchMetrics"]:
+        if len(directive["Metrics"]) > 100:
+            problems.append("EMF: over 100 definitions")
+        names = [definition["Name"] for definition in directive["Metrics"]]
+        if len(names) != len(set(names)):
+            problems.append("EMF: a metric twice")
+        for dimensions in directive["Dimensions"]:
+            if len(dimensions) > 30:
+                problems.append("EMF: over 30 dimensions")
+            for dimension in dimensions:
+                if not isinstance(event[dimension], str) or not 0 < len(event[dimension]) <= 1024:
+                    problems.append("EMF: bad dimension value")
+        for name in names:
+            value = event[name]
+            if isinstance(value, list) and len(value) > 100:
+                problems.append("EMF: over 100 values")
+            if isinstance(value, dict) and (len(value["Values"]) > 100 or len(value["Values"]) != len(value["Counts"]) or sum(value["Counts"]) != value["Count"]):
+                problems.append("EMF: bad Values and Counts")
+            if not isinstance(value, (int, float, list, dict)):
+                problems.append("EMF: value is not a number")
+    return problems
+
+
+def check_metric_data(document: Any, request: Request) -> list[str]:
+    """PutMetricData: 1 MB, 1,000 datums, 30 dimensions, 150 values with counts, no NaN, 2^360, -2 weeks to +2 h."""
+    problems = []
+    if len(request.body) > 1_000_000:
+        problems.append("PutMetricData: over 1 MB")
+    if len(document["MetricData"]) > 1_000:
+        problems.append("PutMetricData: over 1,000 datums")
+    for datum in document["MetricData"]:
+        values = datum.get("Values", [datum.get("Value")])
+        if len(datum["Dimensions"]) > 30 or len(values) > 150:
+            problems.append("PutMetricData: too many dimensions or values")
+        if len(values) != len(datum.get("Counts", values)) or any(not abs(value) <= 2.0**360 for value in values):
+            problems.append("PutMetricData: bad values")
+        if not request.at - 14 * 86400 <= datum["Timestamp"] <= request.at + 7200:
+            problems.append("PutMetricData: time out of range")
+    return problems
+
+
 OTLP_CHECKS: dict[str, Callable[[Any, Request], list[str]]] = {"traces": check_traces, "logs": check_logs, "metrics": check_metrics}
-JSON_CHECKS: dict[str, Callable[[Any, Request], list[str]]] = {}
+JSON_CHECKS: dict[str, Callable[[Any, Request], list[str]]] = {
+    "TraceSegments": check_trace_segments,
+    "PutLogEvents": check_log_events,
+    "PutMetricData": check_metric_data,
+    "CreateLogGroup": lambda document, request: [],
+    "CreateLogStream": lambda document, request: [],
+}
