@@ -75,6 +75,7 @@ def policy(account: str) -> dict[str, Any]:
         "rds:CreateDBCluster": "*",
         "rds:CreateDBInstance": "*",
         "rds:RestoreDBClusterFromSnapshot": "*",
+        "rds:EnableHttpEndpoint": f"arn:aws:rds:*:{account}:cluster:{WORKLOAD}-*",
         "rds:DeleteDBCluster": f"arn:aws:rds:*:{account}:cluster:{WORKLOAD}-*",
         "rds:DeleteDBInstance": f"arn:aws:rds:*:{account}:db:{WORKLOAD}-*",
         "rds:RemoveFromGlobalCluster": "*",

@@ -80,9 +80,7 @@ def restore(events: Payload, _context: object) -> Payload:
     client = _client(events, "rds", events["FromRegion"])
     identifier = f"{events['GlobalCluster']}-recovered-{events['ExecutionId'][:8]}"
     engine = _global_cluster(events)["Engine"]
-    client.restore_db_cluster_from_snapshot(
-        DBClusterIdentifier=identifier, SnapshotIdentifier=events["Snapshot"], Engine=engine, EnableHttpEndpoint=True
-    )
+    client.restore_db_cluster_from_snapshot(DBClusterIdentifier=identifier, SnapshotIdentifier=events["Snapshot"], Engine=engine)
     client.create_db_instance(
         DBInstanceIdentifier=f"{identifier}-1", DBClusterIdentifier=identifier, Engine=engine, DBInstanceClass="db.r6g.large"
     )
@@ -90,6 +88,8 @@ def restore(events: Payload, _context: object) -> Payload:
     while True:
         cluster = client.describe_db_clusters(DBClusterIdentifier=identifier)["DBClusters"][0]
         if cluster["Status"] == "available":
+            if not cluster.get("HttpEndpointEnabled"):
+                client.enable_http_endpoint(ResourceArn=cluster["DBClusterArn"])
             return {"Cluster": identifier, "ClusterArn": cluster["DBClusterArn"]}
         if time.time() >= deadline:
             raise NoReport(f"{identifier} is {cluster['Status']}, not available.")
