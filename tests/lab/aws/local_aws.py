@@ -35,9 +35,17 @@ class LocalAws:
         self.plan = LabPlan.make(directory, speed=speed)
         self.world = LocalWorld(self.plan)
         self.gateway = Gateway(self.world)
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def client(self, service: str, region: str = EAST, credentials: Mapping[str, str] | None = None) -> Any:
-        """A boto3 client: the admin's, or that of a session of AssumeRole."""
+        """A boto3 client: the admin's (made once), or that of a session of AssumeRole."""
+        if credentials is None:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._new_client(service, region, None)
+            return self._clients[service, region]
+        return self._new_client(service, region, credentials)
+
+    def _new_client(self, service: str, region: str, credentials: Mapping[str, str] | None) -> Any:
         admin = self.plan.credentials["admin"]
         keys = credentials or {"AccessKeyId": admin.access_key, "SecretAccessKey": admin.secret_key}
         return boto3.session.Session().client(

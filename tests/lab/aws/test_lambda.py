@@ -12,7 +12,6 @@ from local_aws import EAST, LocalAws, eventually, local_aws, package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HANDLER = """
 import json, logging, os, sys, time
@@ -101,7 +100,10 @@ def test_errors_are_told(aws: LocalAws, functions: Any) -> None:
     assert (again["count"], error) == (1, None)
     make(aws, "missing", "import nowhere")
     lost, _ = call(functions, "missing", {})
-    assert (lost["errorType"], lost["errorMessage"]) == ("Runtime.ImportModuleError", "Unable to import module 'app': No module named 'nowhere'")
+    assert (lost["errorType"], lost["errorMessage"]) == (
+        "Runtime.ImportModuleError",
+        "Unable to import module 'app': No module named 'nowhere'",
+    )
 
 
 def test_a_timeout_kills(aws: LocalAws, functions: Any) -> None:
@@ -138,7 +140,11 @@ def test_asynchronous_events_are_retried_and_then_reported(aws: LocalAws, functi
 
 def test_sns_needs_permission(aws: LocalAws, functions: Any) -> None:
     """A topic reaches the function only after AddPermission; then the event is SNS's."""
-    code = "import boto3, json\ndef handler(event, context):\n    boto3.client('sqs').send_message(QueueUrl=event['Records'][0]['Sns']['Message'], MessageBody=json.dumps(event))"
+    code = """
+import boto3, json
+def handler(event, context):
+    boto3.client("sqs").send_message(QueueUrl=event["Records"][0]["Sns"]["Message"], MessageBody=json.dumps(event))
+"""
     arn = make(aws, "listener", code)
     sns, sqs = aws.client("sns"), aws.client("sqs")
     topic = sns.create_topic(Name="alarms")["TopicArn"]

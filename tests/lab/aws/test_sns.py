@@ -98,7 +98,9 @@ def received(sqs: Any, url: str) -> list[dict[str, Any]]:
 def test_an_endpoint_confirms_and_gets_the_envelope(aws: LocalAws, receiver: Receiver) -> None:
     """The handshake makes the subscription real; a message comes in SNS's envelope with SNS's headers."""
     sns, topic, arn = subscribed(aws, receiver)
-    identity = sns.publish(TopicArn=topic, Subject="Region down", Message="look", MessageAttributes={"a": {"DataType": "String", "StringValue": "1"}})
+    identity = sns.publish(
+        TopicArn=topic, Subject="Region down", Message="look", MessageAttributes={"a": {"DataType": "String", "StringValue": "1"}}
+    )
     headers, body = eventually(lambda: receiver.got)[0]
     envelope = json.loads(body)
     assert headers["x-amz-sns-message-type"] == "Notification"
@@ -183,15 +185,15 @@ def test_a_queue_that_does_not_let_sns_send_gets_nothing(aws: LocalAws) -> None:
         ({"a": [1]}, "MessageBody", {}, "not JSON", False),
     ],
 )
-def test_filter_policies(
-    aws: LocalAws, policy: dict[str, Any], scope: str, attributes: dict[str, str], body: str, passes: bool
-) -> None:
+def test_filter_policies(aws: LocalAws, policy: dict[str, Any], scope: str, attributes: dict[str, str], body: str, passes: bool) -> None:
     """Only what the filter lets through arrives; a second queue without a filter shows when delivery is over."""
     sns = aws.client("sns")
     topic = sns.create_topic(Name="orders")["TopicArn"]
     sqs, url, queue = queue_for(aws, "filtered", topic)
     _, all_url, all_queue = queue_for(aws, "all", topic)
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"FilterPolicy": json.dumps(policy), "FilterPolicyScope": scope})
+    sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"FilterPolicy": json.dumps(policy), "FilterPolicyScope": scope}
+    )
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=all_queue)
     sent = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
     sns.publish(TopicArn=topic, Message=body, MessageAttributes=sent)
@@ -233,7 +235,11 @@ def test_topics_belong_to_one_region(aws: LocalAws) -> None:
         (lambda sns, topic: sns.create_topic(Name="a.fifo", Attributes={"FifoTopic": "true"}), "UnsupportedOperation", "FIFO"),
         (lambda sns, topic: sns.subscribe(TopicArn=topic, Protocol="http", Endpoint="https://x"), "InvalidParameter", "Endpoint"),
         (lambda sns, topic: sns.subscribe(TopicArn=topic, Protocol="sms", Endpoint="+1"), "UnsupportedOperation", "sms"),
-        (lambda sns, topic: sns.set_topic_attributes(TopicArn=topic, AttributeName="Nope", AttributeValue="1"), "InvalidParameter", "AttributeName"),
+        (
+            lambda sns, topic: sns.set_topic_attributes(TopicArn=topic, AttributeName="Nope", AttributeValue="1"),
+            "InvalidParameter",
+            "AttributeName",
+        ),
         (lambda sns, topic: sns.confirm_subscription(TopicArn=topic, Token="t"), "InvalidParameter", "Token"),
     ],
 )
@@ -250,6 +256,8 @@ def test_a_batch_reports_each_message(aws: LocalAws) -> None:
     """One bad entry does not spoil the others."""
     sns = aws.client("sns")
     topic = sns.create_topic(Name="pages")["TopicArn"]
-    answer = sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=[{"Id": "a", "Message": "m"}, {"Id": "b", "Message": "m", "Subject": ""}])
+    answer = sns.publish_batch(
+        TopicArn=topic, PublishBatchRequestEntries=[{"Id": "a", "Message": "m"}, {"Id": "b", "Message": "m", "Subject": ""}]
+    )
     assert [one["Id"] for one in answer["Successful"]] == ["a"]
     assert [(one["Id"], one["Code"]) for one in answer["Failed"]] == [("b", "InvalidParameter")]
