@@ -242,9 +242,8 @@ class Session:
                 handler(channel, value)
         except Violation as violation:
             channel.closing = True
-            self.send(
-                number, commands.Channel.Close(violation.code, violation.text, getattr(value, "frame_id", 0), getattr(value, "index", 0))
-            )
+            index = getattr(value, "index", 0)  # class id and method id, 16 bits each
+            self.send(number, commands.Channel.Close(violation.code, violation.text, index >> 16, index & 0xFFFF))
 
     def _close_channel(self, channel: Channel) -> None:
         self.channels.pop(channel.number, None)

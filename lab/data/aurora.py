@@ -40,6 +40,17 @@ if TYPE_CHECKING:
     import psycopg
 
 BEAT_S = 0.2
+COUNT_EVERY_S = 1.0
+BEAT_SQL = (
+    "SELECT pg_is_in_recovery(), written, (SELECT extract(epoch FROM last_msg_receipt_time)::float8 FROM pg_stat_wal_receiver),"
+    " CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END FROM heartbeat"
+)
+COUNT_SQL = (
+    "SELECT (SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL),"
+    " (SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL AND state = 'active' AND pid <> pg_backend_pid()),"
+    " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),"
+    " coalesce(pg_last_wal_receive_lsn() - '0/0', 0)::bigint"
+)
 DEAD_END = "host=127.0.0.1 port=1 user=postgres connect_timeout=1"
 
 
@@ -100,6 +111,7 @@ class Database:
         self.cut = False
         self.source = ""
         self._stopping = threading.Event()
+        self._counted = 0.0
 
     def open(self) -> None:
         """Create the server's data at the first start, and start it unless it would be a second writer."""
@@ -233,31 +245,26 @@ class Database:
     def _beat(self, connection: psycopg.Connection[Any]) -> None:
         pulse = self.pulse
         started = time.perf_counter()
-        row = connection.execute(
-            "SELECT pg_is_in_recovery(), written, (SELECT extract(epoch FROM last_msg_receipt_time)::float8 FROM pg_stat_wal_receiver),"
-            " (SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL),"
-            " (SELECT count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL AND state = 'active' AND pid <> pg_backend_pid()),"
-            " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),"
-            " coalesce(pg_last_wal_receive_lsn() - '0/0', 0)::bigint FROM heartbeat"
-        ).fetchone()
+        row = connection.execute(BEAT_SQL).fetchone()
         pulse.read_s = time.perf_counter() - started
         if row is None:
             return
-        in_recovery, written, received, pulse.connections, pulse.active, pulse.commits, pulse.received_bytes = row
+        in_recovery, written, received, paused = row
         pulse.writer = not in_recovery
         pulse.at = time.time()
+        pulse.replaying = not paused
         if in_recovery:
             pulse.beat_seen = written or pulse.at
             pulse.received = max(filter(None, (received, pulse.received, written)), default=None)
             pulse.write_s = None
-            state = connection.execute("SELECT pg_get_wal_replay_pause_state()").fetchone()
-            pulse.replaying = state == ("not paused",)
         else:
             started = time.perf_counter()
             connection.execute("UPDATE heartbeat SET written = %s, region = %s", (time.time(), self._region))
             pulse.write_s = time.perf_counter() - started
             pulse.beat_seen = pulse.received = None
-            pulse.replaying = True
+        if pulse.at - self._counted >= COUNT_EVERY_S:
+            self._counted = pulse.at
+            pulse.connections, pulse.active, pulse.commits, pulse.received_bytes = connection.execute(COUNT_SQL).fetchone() or (0, 0, 0, 0)
 
     def status(self) -> dict[str, Any]:
         """What `GET /status` says of this database."""

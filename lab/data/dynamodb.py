@@ -1,5 +1,7 @@
 """The DynamoDB global table: makes the carts table in every Region of the local AWS and carries each Region's writes to the others.
 
+It also makes the services' log groups, since it is the one process of the store that is AWS's administrator.
+
 ``python -m lab.data.dynamodb`` reads every table's stream and applies what it finds to the other tables, last writer wins: of two writes
 to one item the later counts, of two in the same instant that of the Region whose name sorts last, the same everywhere. What it wrote
 itself comes back on the stream and is recognised by its content. While a direction is cut its records wait in the stream. On
@@ -23,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab.admin import Refusal, serve
-from lab.plan import LabPlan
+from lab.plan import SERVICES, LabPlan
 from lab.store import names
 from lab.store.datum import Datum, across
 
@@ -119,6 +121,7 @@ class Replicator:
         self.ready = threading.Event()
         self._dynamodb: dict[str, Any] = {}
         self._streams: dict[str, Any] = {}
+        self._logs: dict[str, Any] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Make the tables, then replicate until ``stop``."""
@@ -130,11 +133,14 @@ class Replicator:
             for region in self._regions:
                 try:
                     if region in missing:
+                        make_log_groups(self._logs[region])
                         self._make_table(region)
                         missing.discard(region)
                     self._collect(region)
                 except (BotoCoreError, ClientError) as error:
                     self._errors[region] += 1
+                    if "ResourceNotFound" in str(error):  # the local AWS was started anew
+                        missing.add(region)
                     if "TrimmedDataAccess" in str(error) or "ExpiredIterator" in str(error):
                         self._iterators.pop(region, None)
             if not missing:
@@ -152,11 +158,13 @@ class Replicator:
         for name, region in self._plan.regions.items():
             self._dynamodb[name] = session.client("dynamodb", region_name=name, endpoint_url=region.aws_endpoint, config=config)
             self._streams[name] = session.client("dynamodbstreams", region_name=name, endpoint_url=region.aws_endpoint, config=config)
+            self._logs[name] = session.client("logs", region_name=name, endpoint_url=region.aws_endpoint, config=config)
 
     def _make_table(self, region: str) -> None:
         client = self._dynamodb[region]
         with contextlib.suppress(client.exceptions.ResourceInUseException):
             client.create_table(**TABLE)
+        self._iterators.pop(region, None)
 
     def _collect(self, region: str) -> None:
         """Read what is new on a Region's stream."""
@@ -265,6 +273,15 @@ class Replicator:
             case ("POST", ("window",)):
                 return [{"region": region} | datum.as_dict() for region, datum in self.data()]
         raise Refusal(404, f"no such path: {method} /{'/'.join(path)}")
+
+
+def make_log_groups(logs: Any) -> None:
+    """The log group and stream of each service, for its logs and for its metrics; nothing where they exist."""
+    for group, stream in [(group, service) for service in SERVICES for group in (names.log_group(service), names.metrics_log_group(service))]:
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_group(logGroupName=group)
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
 
 
 def as_change(record: dict[str, Any], region: str, now: float) -> Change:

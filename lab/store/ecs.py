@@ -38,7 +38,7 @@ from lab.store.tasks import CPUS, MEMORY_MB, command, environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TICK_S = 0.1
+TICK_S = 0.2
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 300.0
 HEALTH_EVERY_S = 10.0

@@ -51,3 +51,8 @@ def broker(region: str) -> str:
 def log_group(service: str) -> str:
     """The CloudWatch log group of a service, in every Region."""
     return f"/{WORKLOAD}/{service}"
+
+
+def metrics_log_group(service: str) -> str:
+    """The log group that takes a service's metrics in the embedded metric format."""
+    return f"/{WORKLOAD}/metrics/{service}"

@@ -117,8 +117,9 @@ def telemetry(plan: LabPlan, region: str, service: str, root: str, task: str) ->
         "OTEL_METRIC_EXPORT_INTERVAL": str(max(2000, int(60_000 / plan.clock.speed))),
         "CROSSWATCH_SIGV4": "always",
         "CROSSWATCH_SPOOL_DIR": str(plan.path / "spool" / region / service),
-        "CROSSWATCH_LOG_GROUP": names.log_group(service),
-        "CROSSWATCH_LOG_STREAM": task,
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": f"x-aws-log-group={names.log_group(service)},x-aws-log-stream={service}",
+        "CROSSWATCH_EMF_LOG_GROUP": names.metrics_log_group(service),
+        "CROSSWATCH_EMF_LOG_STREAM": service,
     }
     for signal in ("traces", "logs", "metrics"):
         values[f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"] = f"{endpoint}/v1/{signal}"
