@@ -39,6 +39,23 @@ class BandSource(Protocol):
         ...
 
 
+@runtime_checkable
+class StatisticSource(Protocol):
+    """A source that has statistics instead of samples, such as what GetMetricData exported. It is asked before `MetricSource.samples`."""
+
+    def statistics(self, stat: MetricStat, start: int, slots: int, known_at: float) -> tuple[Floats, Floats]:
+        """The statistic in each of ``slots`` periods from ``start`` (NaN where missing), and how many samples each is made of."""
+        ...
+
+
+def slot_values(source: MetricSource, stat: MetricStat, start: int, slots: int, known_at: float) -> tuple[Floats, Floats]:
+    """The statistic in each of ``slots`` consecutive periods from ``start``, and the number of samples in each."""
+    if isinstance(source, StatisticSource):
+        return source.statistics(stat, start, slots, known_at)
+    samples = source.samples(stat.metric, start, start + slots * stat.period, known_at)
+    return by_slot(stat.stat, samples, start, stat.period, slots)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A metric's samples with, for each, the time it became visible."""
@@ -103,9 +120,7 @@ def datapoints(alarm: MetricAlarm, window: Window, source: MetricSource, known_a
     def fetch(query: Query) -> Series:
         stat = query.metric_stat
         assert stat is not None
-        samples = source.samples(stat.metric, window.start, window.end, known_at)
-        values, number = by_slot(stat.stat, samples, window.start, window.period, window.slots)
-        counts[query.id] = number
+        values, counts[query.id] = slot_values(source, stat, window.start, window.slots, known_at)
         times = window.start + window.period * np.arange(window.slots, dtype=np.int64)
         return Series(times, values, query.id, window.period, stat.metric).finite()
 

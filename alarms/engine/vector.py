@@ -24,9 +24,9 @@ from alarms.engine.metric import evaluate, treatment
 from alarms.engine.model import MetricAlarm
 from alarms.engine.options import OBSERVED, Options
 from alarms.engine.query import Query
-from alarms.engine.source import BandSource, MetricSource, datapoints
+from alarms.engine.source import BandSource, MetricSource, datapoints, slot_values
 from alarms.engine.states import ALARM, INSUFFICIENT_DATA, OK, STATES, State
-from alarms.engine.statistics import Floats, by_slot, least_samples
+from alarms.engine.statistics import Floats, least_samples
 from alarms.engine.window import cadence, hold_back, range_slots, window
 
 Codes = NDArray[np.int8]
@@ -172,8 +172,7 @@ def _points(
     def fetch(query: Query) -> Series:
         stat = query.metric_stat
         assert stat is not None
-        samples = source.samples(stat.metric, first, end, known_at)
-        values, counts[query.id] = by_slot(stat.stat, samples, first, alarm.period, count)
+        values, counts[query.id] = slot_values(source, stat, first, count, known_at)
         return Series(grid, values, query.id, alarm.period, stat.metric).finite()
 
     def band(series: Series, width: float) -> tuple[Series, Series]:
