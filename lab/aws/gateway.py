@@ -12,10 +12,12 @@ import secrets
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from lab.aws import sigv4
+from lab.aws import iam, sigv4
 from lab.aws.conditions import THROTTLING
 from lab.aws.httpd import HttpServer
+from lab.aws.iam_actions import s3_call
 from lab.aws.moto_bridge import RIGHT, is_right
 from lab.aws.protocol import Call, Request, Response
 from lab.aws.registry import SERVICES
@@ -41,6 +43,9 @@ _GLOBAL = {"iam", "route53", "route53-recovery-control-config"}
 CLUSTER = "route53-recovery-cluster"
 # Links in SNS's messages are followed without a signature.
 _UNSIGNED_ACTIONS = {"ConfirmSubscription": "sns", "Unsubscribe": "sns"}
+
+# What a request to a path that is no operation needs the permission for.
+_RAW_ACTIONS = {"/v1/traces": "PutTraceSegments", "/v1/logs": "PutLogEvents", "/v1/metrics": "PutMetricData"}
 
 
 class Gateway:
@@ -122,7 +127,7 @@ class Gateway:
                 where = "one of the cluster's own endpoints (DescribeCluster lists them)" if service == CLUSTER else "its Region's endpoint"
                 raise AwsError("UnknownEndpoint", f"{service} is not served here: use {where}.", 400)
             raw = getattr(self.world.find(service), "raw_paths", {}).get(f"{request.method} {request.path}")
-            call = None if raw is not None or RIGHT.get(service) == ("*",) else self.world.catalogue.route(service, request)
+            call = None if raw is not None else self._route(service, request)
             record["operation"] = call.operation.name if call else f"{request.method} {request.path}"
             faulted = self._obey(region, service, call.operation.name if call else None)
             if faulted:
@@ -133,6 +138,8 @@ class Gateway:
                 raise sigv4.refusal("scope", protocol, service, message)
             key = sigv4.verify(request, signature, self.world.keys, protocol, time.time())
             record["principal"] = key.principal
+            if key.principal.startswith(iam.SESSION_PREFIX):
+                self._authorize(region, service, request, call, key.principal, raw is not None)
             if raw is not None:
                 response: Response = raw(self.world.context(service, record["operation"], region, key, request_id), request)
                 return response
@@ -140,6 +147,27 @@ class Gateway:
         except AwsError as error:
             record["code"] = error.code
             return self.world.catalogue.error(service, request, error, request_id)
+
+    def _route(self, service: str, request: Request) -> Call | None:
+        """The call that a request is; None where only moto needs to understand it."""
+        try:
+            return self.world.catalogue.route(service, request)
+        except AwsError:
+            if RIGHT.get(service) == ("*",):
+                return None
+            raise
+
+    def _authorize(self, region: str, service: str, request: Request, call: Call | None, principal: str, raw: bool) -> None:
+        """Hold a role's session to its role's policies. Raises AwsError (AccessDenied and the like)."""
+        if raw:
+            operation = _RAW_ACTIONS.get(request.path, "GetMetricData")
+            params: dict[str, Any] = {"logGroupName": request.headers.get("x-aws-log-group", "*")}
+        elif service == "s3":
+            operation, params = s3_call(request.method, unquote(request.path), dict(request.query_pairs))
+        else:
+            call = call or self.world.catalogue.route(service, request)
+            operation, params = call.operation.name, call.parameters(request)
+        iam.authorize(self.world, principal, service, operation, params, region)
 
     def _dispatch(self, region: str, service: str, request: Request, call: Call | None, key: sigv4.Key, request_id: str) -> Response:
         """Let our own service answer, or moto where it may."""

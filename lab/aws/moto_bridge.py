@@ -22,7 +22,7 @@ from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lab.aws.sigv4 import Key
 
@@ -62,11 +62,14 @@ def is_right(service: str, operation: str) -> bool:
 class Moto:
     """moto, called in-process."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, endpoints: Mapping[str, str]) -> None:
+        """``endpoints`` are the gateway's by Region: what moto answers (queue URLs) names them."""
         self._key = key
+        self._endpoints = endpoints
         self._lock = threading.Lock()
         self._application: Callable[..., Any] | None = None
         self._clients: dict[tuple[str, str], Any] = {}
+        self._session = boto3.session.Session()  # one, so that service models are read once
 
     def answer(self, request: Request, host: str) -> Response:
         """moto's response to a request that was already authenticated."""
@@ -93,10 +96,10 @@ class Moto:
         with self._lock:
             client = self._clients.get((service, region))
             if client is None:
-                client = boto3.session.Session().client(
+                client = self._session.client(
                     service,
                     region_name=region,
-                    endpoint_url=f"http://{service}.{region}.localhost",
+                    endpoint_url=self._endpoints.get(region, "http://localhost"),
                     aws_access_key_id=self._key.access_key,
                     aws_secret_access_key=self._key.secret_key,
                     config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, disable_request_compression=True),
@@ -110,10 +113,11 @@ class Moto:
         body = request.body or b""
         if hasattr(body, "read"):
             body = body.read()
-        path, _, query = request.url.split("://", 1)[1].partition("/")[2].partition("?")
+        host, _, rest = request.url.split("://", 1)[1].partition("/")
+        path, _, query = rest.partition("?")
         headers = {name.lower(): value.decode() if isinstance(value, bytes) else str(value) for name, value in request.headers.items()}
         plain = Request(request.method, f"/{path}", query, headers, body.encode() if isinstance(body, str) else bytes(body))
-        status, answered, content = self._wsgi(plain, "localhost")
+        status, answered, content = self._wsgi(plain, host)
         return AWSResponse(request.url, status, {name.lower(): value for name, value in answered}, _Raw(content))
 
     def _wsgi(self, request: Request, host: str) -> tuple[int, list[tuple[str, str]], bytes]:

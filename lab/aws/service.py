@@ -6,7 +6,7 @@ the shape of botocore's model) and returns the response's dict (or None for an e
     class Sns:
         def publish(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]: ...
 
-In ``params`` timestamps are epoch seconds (float) and blobs are bytes; required members, lengths, ranges, enumerations and anchored
+In ``params`` timestamps are epoch seconds (float) and blobs are bytes; required members, lengths, ranges, enumerations and
 patterns of botocore's model have been checked. In results a timestamp may be epoch seconds, a datetime or ISO 8601 text; members that are
 None are left out. A class named ``Service`` in ``lab.aws.services.<name>`` (`lab.aws.registry`), constructed with the World, serves; a
 ``close`` method, where it has one, is called at the end. An operation it has no method for goes to moto where moto is right

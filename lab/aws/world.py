@@ -49,11 +49,13 @@ class LocalWorld:
         self.keys = KeyStore([Key(pair.access_key, pair.secret_key, pair.principal) for pair in plan.credentials.values()])
         self.catalogue = Catalogue()
         admin = plan.credentials["admin"]
-        self.moto = Moto(Key(admin.access_key, admin.secret_key, admin.principal))
+        endpoints = {name: region.aws_endpoint for name, region in plan.regions.items()}
+        self.moto = Moto(Key(admin.access_key, admin.secret_key, admin.principal), endpoints)
         self._services: dict[str, Any] = {}
         self._loading = threading.RLock()
         self._stopped = threading.Event()
         self._clients: dict[tuple[str, str], Any] = {}
+        self._session = boto3.session.Session()  # one, so that service models are read once
 
     def start(self) -> None:
         """Load every service we have."""
@@ -145,7 +147,7 @@ class LocalWorld:
             found = self._clients.get((service, region))
             if found is None:
                 admin = self.plan.credentials["admin"]
-                found = self._clients[(service, region)] = boto3.session.Session().client(
+                found = self._clients[(service, region)] = self._session.client(
                     service,
                     region_name=region,
                     endpoint_url=self.plan.regions[region].aws_endpoint,

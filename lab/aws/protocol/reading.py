@@ -10,6 +10,7 @@ import base64
 import binascii
 import datetime as dt
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -168,14 +169,15 @@ def _string(metadata: dict[str, Any]) -> Reader:
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:
-    """The model's pattern, which is Java's dialect; what Python does not understand is not checked."""
+    """The model's pattern, which is Java's dialect and means the whole value; what Python does not understand is not checked."""
     if not text:
         return None
-    try:
-        # Smithy patterns are searched for unless anchored; the models mix both, so only anchored ones are enforced.
-        return re.compile(text) if text.startswith("^") and text.endswith("$") else None
-    except re.error:
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Python warns of what it would read differently, such as nested sets
+        try:
+            return re.compile(text)
+        except (re.error, FutureWarning):
+            return None
 
 
 def _number(metadata: dict[str, Any], convert: type[int] | type[float], kind: str) -> Reader:

@@ -46,9 +46,15 @@ LIMITS = [
     ({"Namespace": "N", "MetricData": [{"MetricName": "m", "Values": [1.0], "Counts": [1.0, 2.0]}]}, "InvalidParameterValue"),
     ({"Namespace": "N", "MetricData": [{"MetricName": "m", "Value": 1, "StorageResolution": 10}]}, "InvalidParameterValue"),
     ({"Namespace": "N", "MetricData": [{"MetricName": "m", "Value": 1, "Unit": "Parsecs"}]}, "ValidationError"),
-    ({"Namespace": "N", "MetricData": [{"MetricName": "m", "Value": 1, "Dimensions": [{"Name": "a", "Value": "x"}] * 2}]}, "InvalidParameterValue"),
     (
-        {"Namespace": "N", "MetricData": [{"MetricName": "m", "Value": 1, "Dimensions": [{"Name": f"d{i}", "Value": "x"} for i in range(31)]}]},
+        {"Namespace": "N", "MetricData": [{"MetricName": "m", "Value": 1, "Dimensions": [{"Name": "a", "Value": "x"}] * 2}]},
+        "InvalidParameterValue",
+    ),
+    (
+        {
+            "Namespace": "N",
+            "MetricData": [{"MetricName": "m", "Value": 1, "Dimensions": [{"Name": f"d{i}", "Value": "x"} for i in range(31)]}],
+        },
         "ValidationError",
     ),
 ]
@@ -73,7 +79,9 @@ def test_nothing_of_a_refused_request_is_stored(aws: LocalAws) -> None:
     """One bad datum refuses its neighbours."""
     cloudwatch = aws.client("cloudwatch")
     with pytest.raises(ClientError):
-        cloudwatch.put_metric_data(Namespace="Half", MetricData=[{"MetricName": "good", "Value": 1}, {"MetricName": "bad", "Value": float("inf")}])
+        cloudwatch.put_metric_data(
+            Namespace="Half", MetricData=[{"MetricName": "good", "Value": 1}, {"MetricName": "bad", "Value": float("inf")}]
+        )
     assert cloudwatch.list_metrics(Namespace="Half")["Metrics"] == []
 
 
@@ -120,7 +128,16 @@ def data(aws: LocalAws, start: float, expressions: dict[str, str] | None = None,
 
 @pytest.mark.parametrize(
     ("stat", "value"),
-    [("Average", 50.5), ("Sum", 5050.0), ("SampleCount", 100.0), ("p90", 90.0), ("p99", 99.0), ("tm90", 45.5), ("PR(:10)", 10.0), ("TC(90%:)", 10.0)],
+    [
+        ("Average", 50.5),
+        ("Sum", 5050.0),
+        ("SampleCount", 100.0),
+        ("p90", 90.0),
+        ("p99", 99.0),
+        ("tm90", 45.5),
+        ("PR(:10)", 10.0),
+        ("TC(90%:)", 10.0),
+    ],
 )
 def test_statistics(aws: LocalAws, latencies: float, stat: str, value: float) -> None:
     """Plain and extended statistics of raw values."""
@@ -135,7 +152,13 @@ def test_a_statistic_set_has_no_percentile(aws: LocalAws, latencies: float) -> N
 
 def test_metric_math_and_search(aws: LocalAws, latencies: float) -> None:
     """Expressions over metrics, and metrics found by name."""
-    found = data(aws, latencies, {"rate": "100*faults/requests", "all": "SUM(SEARCH('{Shop} MetricName=\"Faults\"', 'Sum', 60))"}, Faults="Sum", Requests="Sum")
+    found = data(
+        aws,
+        latencies,
+        {"rate": "100*faults/requests", "all": "SUM(SEARCH('{Shop} MetricName=\"Faults\"', 'Sum', 60))"},
+        Faults="Sum",
+        Requests="Sum",
+    )
     assert found["rate"] == [2.5]
     assert found["all"] == [5.0]
 
@@ -286,7 +309,12 @@ def test_an_alarm_lives_and_tells_its_topic(aws: LocalAws) -> None:
     notification = json.loads(received["Body"])
     assert notification["Subject"] == 'ALARM: "up" in US East (N. Virginia)'
     message = json.loads(notification["Message"])
-    assert (message["AlarmName"], message["NewStateValue"], message["OldStateValue"], message["AWSAccountId"]) == ("up", "ALARM", "OK", "123456789012")
+    assert (message["AlarmName"], message["NewStateValue"], message["OldStateValue"], message["AWSAccountId"]) == (
+        "up",
+        "ALARM",
+        "OK",
+        "123456789012",
+    )
     history = cloudwatch.describe_alarm_history(AlarmName="up", HistoryItemType="StateUpdate")["AlarmHistoryItems"]
     assert history[0]["HistorySummary"] == "Alarm updated from OK to ALARM"
     assert history[-1]["HistorySummary"] == "Alarm updated from INSUFFICIENT_DATA to OK"
@@ -321,7 +349,9 @@ def test_describe_alarms_selects(aws: LocalAws) -> None:
     assert names(AlarmTypes=["CompositeAlarm"]) == ["parent"]
     assert names(ParentsOfAlarmName="b", AlarmTypes=["CompositeAlarm"]) == ["parent"]
     assert names(ChildrenOfAlarmName="parent") == ["a-one", "b"]
-    assert [len(page["MetricAlarms"]) for page in cloudwatch.get_paginator("describe_alarms").paginate(PaginationConfig={"PageSize": 2})] == [2, 1]
+    assert [
+        len(page["MetricAlarms"]) for page in cloudwatch.get_paginator("describe_alarms").paginate(PaginationConfig={"PageSize": 2})
+    ] == [2, 1]
     arn = cloudwatch.describe_alarms(AlarmNames=["b"])["MetricAlarms"][0]["AlarmArn"]
     assert cloudwatch.list_tags_for_resource(ResourceARN=arn)["Tags"] == [{"Key": "k", "Value": "b"}]
     assert [each["AlarmName"] for each in cloudwatch.describe_alarms_for_metric(Namespace="Shop", MetricName="b")["MetricAlarms"]] == ["b"]

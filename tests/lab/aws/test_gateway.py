@@ -20,7 +20,6 @@ from lab.aws.control import Control
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +130,9 @@ def test_a_role_session_is_held_to_its_policies(aws: LocalAws) -> None:
     cloudwatch.put_metric_data(Namespace="N", MetricData=[{"MetricName": "m", "Value": 1}])
     assert refused(cloudwatch.list_metrics)[0].startswith("AccessDenied")
     assert refused(aws.client("sts", credentials={**session, "SessionToken": "other"}).get_caller_identity)[0] == "InvalidClientTokenId"
-    assert refused(aws.client("sts").assume_role, RoleArn="arn:aws:iam::123456789012:role/nobody", RoleSessionName="ss")[0] == "AccessDenied"
+    assert (
+        refused(aws.client("sts").assume_role, RoleArn="arn:aws:iam::123456789012:role/nobody", RoleSessionName="ss")[0] == "AccessDenied"
+    )
 
 
 def test_presigned_urls_of_s3_work_until_changed(aws: LocalAws) -> None:
@@ -245,7 +246,10 @@ def test_reset_refuse_and_slow(aws: LocalAws, control: str) -> None:
     with pytest.raises(ConnectionClosedError):
         logs.describe_log_groups()
     requests.delete(f"{control}/conditions")
-    requests.post(f"{control}/conditions", json={"kind": "refuse", "service": "logs", "operation": "DescribeLogGroups", "code": "InternalServerException", "status": 500})
+    requests.post(
+        f"{control}/conditions",
+        json={"kind": "refuse", "service": "logs", "operation": "DescribeLogGroups", "code": "InternalServerException", "status": 500},
+    )
     assert refused(logs.describe_log_groups) == ("InternalServerException", 500)
     requests.delete(f"{control}/conditions")
     requests.post(f"{control}/conditions", json={"kind": "slow", "service": "logs", "ms": 150})

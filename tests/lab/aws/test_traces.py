@@ -67,7 +67,9 @@ class Trace:
     def xray_id(self) -> str:
         return f"1-{self.id.hex()[:8]}-{self.id.hex()[8:]}"
 
-    def span(self, service: str, name: str, kind: int, parent: bytes = b"", start: float = -0.2, end: float = 0.0, **attributes: Any) -> bytes:
+    def span(
+        self, service: str, name: str, kind: int, parent: bytes = b"", start: float = -0.2, end: float = 0.0, **attributes: Any
+    ) -> bytes:
         if service not in self._scopes:
             resource = self.request.resource_spans.add()
             attribute(resource.resource.attributes, "service.name", service)
@@ -85,7 +87,9 @@ class Trace:
 def cart(aws: LocalAws) -> Trace:
     """ui calls orders, whose database call is slow; orders answers 500 and ui 502. Sent in the stable and old conventions."""
     trace = Trace()
-    root = trace.span("ui", "GET /cart", SERVER, http__request__method="GET", http__response__status_code=502, url__full="http://store/cart")
+    root = trace.span(
+        "ui", "GET /cart", SERVER, http__request__method="GET", http__response__status_code=502, url__full="http://store/cart"
+    )
     call = trace.span("ui", "GET", CLIENT, root, -0.15, -0.05, http__method="GET", http__status_code=500, net__peer__name="orders")
     work = trace.span("orders", "GET /orders", SERVER, call, -0.14, -0.06, http__request__method="GET", http__response__status_code=500)
     trace.span("orders", "SELECT", CLIENT, work, -0.13, -0.07, db__system="postgresql", db__namespace="orders", server__address="pg")
@@ -98,7 +102,9 @@ def cart(aws: LocalAws) -> Trace:
 def summaries(aws: LocalAws, expression: str | None = None) -> list[dict[str, Any]]:
     now = aws.world.clock.now()
     params: dict[str, Any] = {"StartTime": now - 3600, "EndTime": now + 60}
-    return list(aws.client("xray").get_trace_summaries(**params, **({"FilterExpression": expression} if expression else {}))["TraceSummaries"])
+    return list(
+        aws.client("xray").get_trace_summaries(**params, **({"FilterExpression": expression} if expression else {}))["TraceSummaries"]
+    )
 
 
 FILTERS = [
@@ -125,7 +131,9 @@ def test_filter_expressions(aws: LocalAws, cart: Trace, expression: str, matches
     assert (cart.xray_id in {summary["Id"] for summary in summaries(aws, expression)}) is matches
 
 
-@pytest.mark.parametrize("expression", ['service("x" {', "weather = 1", "http.status ~ 5", "fault AND", 'http.status CONTAINS 5', "service(5)"])
+@pytest.mark.parametrize(
+    "expression", ['service("x" {', "weather = 1", "http.status ~ 5", "fault AND", "http.status CONTAINS 5", "service(5)"]
+)
 def test_filters_that_cannot_be_read_are_refused(aws: LocalAws, expression: str) -> None:
     """InvalidRequestException, not an empty answer."""
     with pytest.raises(ClientError, match="Invalid filter expression"):
@@ -161,7 +169,10 @@ def test_the_service_graph_has_edges_and_statistics(aws: LocalAws, cart: Trace) 
     assert orders["SummaryStatistics"]["FaultStatistics"]["TotalCount"] == 1
     assert orders["SummaryStatistics"]["TotalResponseTime"] == pytest.approx(0.08, abs=0.001)
     now = aws.world.clock.now()
-    assert {each["Name"] for each in aws.client("xray").get_service_graph(StartTime=now - 3600, EndTime=now + 60)["Services"]} >= {"ui", "orders"}
+    assert {each["Name"] for each in aws.client("xray").get_service_graph(StartTime=now - 3600, EndTime=now + 60)["Services"]} >= {
+        "ui",
+        "orders",
+    }
 
 
 def segment(**changes: Any) -> str:
@@ -178,7 +189,14 @@ def segment(**changes: Any) -> str:
 
 def test_segments_are_taken_one_by_one(aws: LocalAws) -> None:
     """Good ones are stored; each bad one is answered with its id and a code."""
-    remote = {"name": "store", "id": os.urandom(8).hex(), "start_time": time.time() - 0.9, "end_time": time.time() - 0.1, "namespace": "remote", "fault": True}
+    remote = {
+        "name": "store",
+        "id": os.urandom(8).hex(),
+        "start_time": time.time() - 0.9,
+        "end_time": time.time() - 0.1,
+        "namespace": "remote",
+        "fault": True,
+    }
     good = segment(annotations={"vantage": "us-east-1", "round": 3}, subsegments=[remote])
     bad = ["{", segment(id="zz"), segment(trace_id="7"), segment(name=None), segment(end_time=None), segment(metadata={"x": "y" * 70_000})]
     bad.append(segment(start_time=time.time() - 31 * 86400))
@@ -214,12 +232,13 @@ def test_otlp_in_json_and_gzip(aws: LocalAws) -> None:
 
 
 def test_otlp_requests_out_of_bounds_are_refused_whole(aws: LocalAws) -> None:
-    """Too large a resource, times too far apart or out of range, no protobuf, another content type."""
-    large, apart, old = Trace(), Trace(), Trace()
+    """Too large a resource, times too far apart or out of range (an hour of the wall is twenty of the lab), no protobuf, another type."""
+    large, apart, recent, old = Trace(), Trace(), Trace(), Trace()
     large.span("x" * 17_000, "GET", SERVER)
-    apart.span("a", "GET", SERVER, start=-25 * 3600, end=-25 * 3600)
-    apart.span("b", "GET", SERVER)
-    old.span("a", "GET", SERVER, start=-15 * 86400, end=-15 * 86400)
+    apart.span("a", "GET", SERVER, start=-3 * 3600, end=-3 * 3600)
+    recent.span("b", "GET", SERVER)
+    apart.request.MergeFrom(recent.request)
+    old.span("a", "GET", SERVER, start=-20 * 3600, end=-20 * 3600)
     for trace, why in ((large, "exceeds the limit of 16384"), (apart, "more than 24 hours"), (old, "older than 14 days")):
         answer = send(aws, "xray", "/v1/traces", trace.request.SerializeToString())
         assert answer.status_code == 400
@@ -279,7 +298,10 @@ def test_otlp_logs_need_their_group_and_stream(aws: LocalAws) -> None:
     (event,) = logs.filter_log_events(logGroupName="otlp", filterPattern=f'{{ $.traceId = "{bytes(range(16)).hex()}" }}')["events"]
     document = json.loads(event["message"])
     assert (document["body"], document["severityText"], document["resource"]["attributes"]["service.name"]) == ("m", "ERROR", "ui")
-    for body, why in ((log_request("m" * 600_000, "m" * 600_000), "Upload too large"), (log_request("m", at=time.time() - 15 * 86400), "14 days")):
+    for body, why in (
+        (log_request("m" * 600_000, "m" * 600_000), "Upload too large"),
+        (log_request("m", at=time.time() - 15 * 86400), "14 days"),
+    ):
         assert why in refusal(send(aws, "logs", "/v1/logs", body, **headers))
 
 
@@ -314,7 +336,9 @@ def test_otlp_metrics_have_a_store_of_their_own(aws: LocalAws) -> None:
 def test_otlp_metric_limits(aws: LocalAws) -> None:
     """1,000 datapoints; 150 labels: all bad is 400, some bad is 200 with the number of those that are not stored."""
     assert "1001 datapoints" in refusal(send(aws, "monitoring", "/v1/metrics", metric_request(points=1001)))
-    assert "Maximum number of attributes exceeded: 150" in refusal(send(aws, "monitoring", "/v1/metrics", metric_request(points=0, crowded=2)))
+    assert "Maximum number of attributes exceeded: 150" in refusal(
+        send(aws, "monitoring", "/v1/metrics", metric_request(points=0, crowded=2))
+    )
     answer = send(aws, "monitoring", "/v1/metrics", metric_request(points=3, crowded=2))
     assert answer.status_code == 200
     assert ExportMetricsServiceResponse.FromString(answer.content).partial_success.rejected_data_points == 2

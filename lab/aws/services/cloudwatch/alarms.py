@@ -77,10 +77,10 @@ class Alarms:
 
     def _emit(self, region: str, change: Transition) -> None:
         events = self._world.find("events")
-        emit = getattr(events, "emit", None)
-        if emit is not None:
+        if events is not None:
+            event = change.event
             try:
-                emit(region, change.event)
+                events.emit(region, event["source"], event["detail-type"], event["detail"], event["resources"])
             except AwsError as error:
                 log.warning("%s: event about %s not delivered: %s", region, change.alarm, error)
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from lab.aws.services.cloudwatch.store import Datum, MetricStore
 from lab.aws.times import lab_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lab.aws.service import Context
     from lab.aws.services.logs.metrics import Point
     from lab.aws.world import LocalWorld
@@ -52,17 +55,21 @@ class Metrics:
         datum = Datum(float(math.floor(timestamp)), value, value, value, 1.0)
         self.stores[region].put(namespace, metric, dimensions, unit, (datum,), self._world.clock.now())
 
-    def put_point(self, region: str, point: Point, now: float) -> None:
-        """Store a point that another service extracted (from logs); what PutMetricData would refuse for its age is dropped."""
-        if not now - incoming.OLDEST_S <= point.time <= now + incoming.NEWEST_S:
-            return
-        time = math.floor(point.time / point.resolution) * float(point.resolution)
-        counts = point.counts or (1.0,) * len(point.values)
-        data = tuple(
-            Datum(time, value, value, value * count, count) for value, count in zip(point.values, counts, strict=True) if count > 0
-        )
-        if data:
-            self.stores[region].put(point.namespace, point.name, point.dimensions, point.unit, data, now)
+    def put_points(self, region: str, points: Iterable[Point], now: float) -> None:
+        """Store what another service extracted (from logs), a metric's points together; too old or too new ones are dropped."""
+        grouped: dict[tuple[str, str, tuple[tuple[str, str], ...], str], list[Datum]] = defaultdict(list)
+        for point in points:
+            if not now - incoming.OLDEST_S <= point.time <= now + incoming.NEWEST_S:
+                continue
+            time = math.floor(point.time / point.resolution) * float(point.resolution)
+            rows = grouped[point.namespace, point.name, tuple(point.dimensions.items()), point.unit]
+            counts = point.counts or (1.0,) * len(point.values)
+            rows += [
+                Datum(time, value, value, value * count, count) for value, count in zip(point.values, counts, strict=True) if count > 0
+            ]
+        for (namespace, name, dimensions, unit), rows in grouped.items():
+            if rows:
+                self.stores[region].put(namespace, name, dict(dimensions), unit, rows, now)
 
     def put_metric_data(self, ctx: Context, params: dict[str, Any]) -> None:
         """PutMetricData; all of a request or nothing is stored."""

@@ -219,8 +219,7 @@ class Logs:
             points += filtered(metric_filter, events)
         cloudwatch = self._world.find("cloudwatch")
         if cloudwatch is not None:
-            for point in points:
-                cloudwatch.metrics.put_point(region, point, now)
+            cloudwatch.metrics.put_points(region, points, now)
 
     def get_log_events(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """GetLogEvents: a page forwards or backwards in one stream; the token repeats at the end."""

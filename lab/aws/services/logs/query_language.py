@@ -193,6 +193,7 @@ def _parse_command(text: str) -> Command:
         names = names or list(pattern.groupindex)
     else:
         glob = match["glob"] if match["glob"] is not None else match["glob2"]
+        glob = re.sub(r"\\(.)", r"\1", glob)
         if glob.count("*") != len(names):
             raise QueryError(f"parse has {glob.count('*')} wildcards and {len(names)} names")
         pattern = re.compile(
