@@ -76,8 +76,8 @@ class Automation:
         content = yaml.safe_dump({"schemaVersion": "0.3", "mainSteps": steps, **more})
         self.ssm.create_document(Name=f"{name}-{self.tag}", Content=content, DocumentType="Automation", DocumentFormat="YAML")
 
-    def start(self, name: str = "doc", **parameters: list[str]) -> str:
-        given = {"Parameters": parameters} if parameters else {}
+    def start(self, name: str = "doc", parameters: dict[str, list[str]] | None = None) -> str:
+        given: dict[str, Any] = {"Parameters": parameters} if parameters else {}
         return str(self.ssm.start_automation_execution(DocumentName=f"{name}-{self.tag}", **given)["AutomationExecutionId"])
 
     def wait(self, execution_id: str, within_s: float = 20.0) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Automation:
 
     def run(self, steps: list[dict[str, Any]], given: dict[str, list[str]] | None = None, **more: Any) -> dict[str, Any]:
         self.create(steps, **more)
-        return self.wait(self.start(**(given or {})))
+        return self.wait(self.start(parameters=given))
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_branches(automation: Automation) -> None:
         ("3", ["Success", "Pending", "Success"]),
         ("13", ["Success", "Pending", "Pending"]),
     ):
-        execution = automation.wait(automation.start(N=[number]))
+        execution = automation.wait(automation.start(parameters={"N": [number]}))
         assert (execution["AutomationExecutionStatus"], statuses(execution)) == ("Success", expected)
 
 

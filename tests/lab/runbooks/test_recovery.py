@@ -130,7 +130,7 @@ def ids(port: int) -> set[str]:
 def writer(cloud: Rig) -> str:
     """The Region of the orders database's writer."""
     (one,) = client(cloud, "rds").describe_global_clusters(GlobalClusterIdentifier="retail-orders")["GlobalClusters"]
-    return next(member["DBClusterArn"].split(":")[3] for member in one["GlobalClusterMembers"] if member["IsWriter"])
+    return str(next(member["DBClusterArn"].split(":")[3] for member in one["GlobalClusterMembers"] if member["IsWriter"]))
 
 
 @pytest.mark.slow
