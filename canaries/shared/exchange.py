@@ -7,16 +7,15 @@ durations in one place, `Phases.between`.
 from __future__ import annotations
 
 import errno
-import http.client
-import io
 import re
 import socket
 import ssl
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from canaries.shared.http1 import CutOffError, Incoming, ProtocolError
 from canaries.shared.resolve import Answer, ResolveError
 
 if TYPE_CHECKING:
@@ -178,14 +177,14 @@ class Connection:
                 marks += [marks[0], marks[0]]
             marks.append(time.perf_counter() if ask.secure else marks[-1])
             phase = Phase.TTFB
-            reader = _Reader(self._socket, deadline)
+            incoming = Incoming(self._receiver(deadline))
             self._send(ask, deadline)
-            response = _begin(reader, ask.method)
-            marks.append(reader.first_byte or time.perf_counter())
+            incoming.head()
+            marks.append(incoming.first_byte or time.perf_counter())
             phase = Phase.TRANSFER
-            status, headers = response.status, {name.lower(): value for name, value in response.getheaders()}
-            text = _body(response, ask.body_bytes).decode("utf-8", "replace")
-            if response.will_close:
+            status, headers = incoming.status, incoming.headers
+            text = incoming.body(ask.body_bytes).decode("utf-8", "replace")
+            if not incoming.reusable:
                 self.close()
         except _FAILURES as error:
             self.close()
@@ -207,9 +206,19 @@ class Connection:
         self._socket = secured
         secured.settimeout(_left(deadline))
         secured.do_handshake()
-        expires = (secured.getpeercert() or {}).get("notAfter")
-        if isinstance(expires, str):
-            self.certificate_days = (ssl.cert_time_to_seconds(expires) - time.time()) / 86400
+        expires = _expiry(secured)
+        self.certificate_days = None if expires is None else (expires - time.time()) / 86400
+
+    def _receiver(self, deadline: float) -> Callable[[int], bytes]:
+        """Read from the socket; every read ends at the deadline, however slowly bytes drip in."""
+        source = self._socket
+        assert source is not None
+
+        def receive(size: int) -> bytes:
+            source.settimeout(_left(deadline))
+            return source.recv(size)
+
+        return receive
 
     def _send(self, ask: Ask, deadline: float) -> None:
         assert self._socket is not None
@@ -223,45 +232,6 @@ class Connection:
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + ask.data)
 
 
-class _Reader(io.RawIOBase):
-    """The socket as a file whose every read ends at the deadline, however slowly bytes drip in; notes the moment of the first byte."""
-
-    def __init__(self, source: socket.socket | None, deadline: float) -> None:
-        super().__init__()
-        assert source is not None
-        self._source, self._deadline = source, deadline
-        self.first_byte: float | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._source.settimeout(_left(self._deadline))
-        count = self._source.recv_into(buffer)
-        if self.first_byte is None:
-            self.first_byte = time.perf_counter()
-        return count
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """What `http.client.HTTPResponse` asks a socket for."""
-        return io.BufferedReader(self, 65536)
-
-
-def _begin(reader: _Reader, method: str) -> http.client.HTTPResponse:
-    response = http.client.HTTPResponse(reader, method=method)  # type: ignore[arg-type]
-    response.begin()
-    return response
-
-
-def _body(response: http.client.HTTPResponse, limit: int) -> bytes:
-    """The body, up to ``limit`` bytes. Raises IncompleteRead when the server closed before it was whole."""
-    data = response.read(limit)
-    remaining = response.length
-    if remaining and len(data) < limit:
-        raise http.client.IncompleteRead(data, remaining)
-    return data
-
-
 def _left(deadline: float, at_most: float = 3600.0) -> float:
     """Seconds until the deadline. Raises TimeoutError when there are none."""
     left = min(deadline - time.perf_counter(), at_most)
@@ -270,7 +240,19 @@ def _left(deadline: float, at_most: float = 3600.0) -> float:
     return left
 
 
-_FAILURES = (OSError, ResolveError, http.client.HTTPException)
+def _expiry(secured: ssl.SSLSocket) -> float | None:
+    """When the certificate that the server showed ends, epoch seconds. Decoding one costs more than a whole plain exchange: once each."""
+    shown = secured.getpeercert(binary_form=True) or b""
+    if shown not in _expiries:
+        if len(_expiries) >= 100:
+            _expiries.clear()
+        text = (secured.getpeercert() or {}).get("notAfter")
+        _expiries[shown] = ssl.cert_time_to_seconds(text) if isinstance(text, str) else None
+    return _expiries[shown]
+
+
+_expiries: dict[bytes, float | None] = {}
+_FAILURES = (OSError, ResolveError, ProtocolError, CutOffError)
 
 
 def classify(error: Exception, phase: Phase, ask: Ask) -> Failure:
@@ -288,10 +270,8 @@ def classify(error: Exception, phase: Phase, ask: Ask) -> Failure:
         kind, detail = Kind.TLS, error.reason or detail
     elif isinstance(error, ConnectionRefusedError):
         kind, detail = Kind.REFUSED, "connection refused"
-    elif isinstance(error, http.client.IncompleteRead):
-        detail = f"closed after {len(error.partial)} bytes, {error.expected or 'more'} still to come"
-    elif isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
-        kind, detail = Kind.PROTOCOL, f"not HTTP: {type(error).__name__}: {detail}"[:200]
+    elif isinstance(error, ProtocolError):
+        kind, detail = Kind.PROTOCOL, f"not HTTP: {detail}"
     elif isinstance(error, OSError) and error.errno in _UNREACHABLE:
         kind, detail = Kind.UNREACHABLE, error.strerror or detail
     return Failure(kind, phase, detail)

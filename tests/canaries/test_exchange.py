@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import http.client
+import io
 import socket
 import ssl
 import struct
@@ -14,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 from dnslib import RCODE
+from hypothesis import given
+from hypothesis import strategies as st
 
 from canaries.shared.exchange import Ask, Connection, Exchange, Kind, Phase, exchange
+from canaries.shared.http1 import Incoming
 from canaries.shared.resolve import Answer, ResolveError, resolver, system_servers
 from tests.canaries.servers import Zone, answering, page, raw_server
 
@@ -91,7 +96,17 @@ BEHAVIOURS: dict[str, tuple[Callable[[socket.socket], None], dict[str, Any], Kin
     "drips its body": (dripping, {}, Kind.TIMEOUT, Phase.TRANSFER),
     "not HTTP": (answering(b"220 mail.retail.test ESMTP\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
     "endless header": (answering(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
-    "nonsense chunk": (answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), {}, Kind.RESET, Phase.TRANSFER),
+    "nonsense length": (answering(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TRANSFER),
+    "nonsense status": (answering(b"HTTP/1.1 OK\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
+    "nonsense header": (answering(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
+    "chunk longer than it said": (
+        answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n"),
+        {},
+        Kind.PROTOCOL,
+        Phase.TRANSFER,
+    ),
+    "closed in its head": (answering(b"HTTP/1.1 200 OK\r\nX: y\r\n"), {}, Kind.RESET, Phase.TTFB),
+    "nonsense chunk": (answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), {}, Kind.PROTOCOL, Phase.TRANSFER),
 }
 
 
@@ -214,9 +229,11 @@ def test_the_days_a_certificate_has_left_are_counted(authority: trustme.CA) -> N
         page("Retail Store"),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nRetail\r\n6\r\n Store\r\n0\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\nRetail Store",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nRetail Store",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\nC;x=y\r\nRetail Store\r\n0\r\nTrailer: z\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nRetail Store and what does not belong to it",
     ],
-    ids=["length", "chunks", "until closed", "more than its length"],
+    ids=["length", "chunks", "until closed", "after an interim answer", "chunks with extension and trailer", "more than its length"],
 )
 def test_every_way_to_send_a_body_is_read(payload: bytes) -> None:
     with raw_server(answering(payload)) as port:
@@ -261,6 +278,34 @@ def test_a_kept_connection_is_reused_and_opened_again_when_it_was_closed() -> No
     assert stale.failure is not None
     assert stale.failure.kind is Kind.RESET
     assert seen == [0, 0, 2]
+
+
+@given(st.binary(max_size=3000), st.lists(st.integers(1, 900), max_size=8), st.integers(1, 64))
+def test_an_answer_is_read_the_same_however_it_is_cut(body: bytes, sizes: list[int], step: int) -> None:
+    """Against the standard library's reading of the same bytes."""
+    chunks, rest = b"", body
+    for size in sizes:
+        part, rest = rest[:size], rest[size:]
+        chunks += b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+    chunks += (b"%x\r\n%b\r\n" % (len(rest), rest) if rest else b"") + b"0\r\n\r\n"
+    wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-One: a\r\nX-One: b\r\n\r\n" + chunks
+    pieces = iter([wire[at : at + step] for at in range(0, len(wire), step)])
+    incoming = Incoming(lambda _: next(pieces, b""))
+    incoming.head()
+    data = incoming.body(10_000)
+    theirs = http.client.HTTPResponse(_Canned(wire))  # type: ignore[arg-type]
+    theirs.begin()
+    assert data == theirs.read() == body
+    assert incoming.headers["x-one"] == theirs.getheader("X-One")
+    assert incoming.reusable
+
+
+class _Canned:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
 
 
 # ---------------------------------------------------------------------- DNS
