@@ -134,7 +134,7 @@ class RunningLab:
                 }
                 for name, region in plan.regions.items()
             },
-            "pages": [incident.as_json() for incident in self.desk.incidents()],
+            "pages": [incident.as_json() for incident in self.desk.pages()],
         }
 
     def details(self) -> dict[str, Any]:

@@ -88,7 +88,8 @@ class Teller:
     def _fault(self, what: str, active: Active) -> None:
         where = f" in {active.region}" if active.region else ""
         colour = "magenta" if what == "injected" else "green"
-        self.console.print(f"[{colour}]⚡ {active.fault.name}{where} {what}[/{colour}]  [dim]{active.fault.sentence}[/dim]")
+        meaning = f"  [dim]{active.fault.sentence}[/dim]" if what == "injected" else ""
+        self.console.print(f"[{colour}]⚡ {active.fault.name}{where} {what}[/{colour}]{meaning}", soft_wrap=True)
 
 
 def up(
@@ -169,7 +170,7 @@ def await_green(lab: RunningLab, within_lab_s: float = GREEN_WITHIN_LAB_S) -> fl
     began = lab.plan.clock.now()
     while True:
         lab.trouble = sight.look().troubles()
-        lab.trouble += [f"page #{page.number} is open" for page in lab.desk.incidents() if page.state == "open"]
+        lab.trouble += [f"page #{page.number} is open" for page in lab.desk.pages() if page.state == "open"]
         waited = lab.plan.clock.now() - began
         if not lab.trouble:
             return waited

@@ -193,7 +193,7 @@ class Drill:
 
     def _resolved(self) -> tuple[str, None]:
         self._wait("the page is still open", SETTLE_S * 3, lambda: not self._open_pages())
-        urgent = [incident for incident in self._lab.desk.incidents() if incident.severity in {"critical", "error", ""}]
+        urgent = self._lab.desk.pages()
         if len(urgent) != 1:
             raise NotObserved(f"{len(urgent)} pages were sent: {'; '.join(incident.summary for incident in urgent)}")
         (page,) = urgent
@@ -202,7 +202,7 @@ class Drill:
     # how
 
     def _open_pages(self) -> list[Incident]:
-        return [page for page in self._lab.desk.incidents() if page.state == "open" and page.severity in {"critical", "error", ""}]
+        return [page for page in self._lab.desk.pages() if page.state == "open"]
 
     def _wait(self, otherwise: str, within_lab_s: float, look: Callable[[], T | None]) -> T:
         """Look until there is something to see. Raises `NotObserved` with ``otherwise``."""

@@ -99,7 +99,7 @@ class Recorder:
                     in_alarm=sorted(
                         {alarm["name"] for region in view.regions.values() for alarm in region["alarms"] if alarm["state"] == "ALARM"}
                     ),
-                    open_pages=sum(incident.state == "open" for incident in self._lab.desk.incidents()),
+                    open_pages=sum(page.state == "open" for page in self._lab.desk.pages()),
                 )
             )
             self._stopping.wait(EVERY_WALL_S)

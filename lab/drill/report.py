@@ -59,13 +59,14 @@ def timeline(record: Record) -> str:
             "to": _minutes(record, page["resolved"]) if page["resolved"] else end,
         }
         for page in record.pages
-        if page["severity"] in {"critical", "error", ""}
+        if page["urgent"]
     ]
-    bars += [
-        {"what": "routing control off", "from": _minutes(record, before.at), "to": _minutes(record, after.at)}
+    off = [
+        {"what": "routing control off", "state": "off", "from": _minutes(record, before.at), "to": _minutes(record, after.at)}
         for before, after in pairwise(record.samples)
         if before.routing.get(record.region) == "off"
     ]
+    bars += _joined(off)
     return _bars(bars, "what", EVENTS, 34 * len(EVENTS), end)
 
 
@@ -118,7 +119,7 @@ def _bars(rows: list[dict[str, Any]], colour: str, colours: dict[str, str], heig
     quiet = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelColor": "#5f6b7d", "titleColor": "#5f6b7d"}
     chart = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "width": WIDTH - 230,
+        "width": WIDTH - 240,
         "height": height,
         "data": {"values": rows},
         "mark": {"type": "bar", "height": 18, "cornerRadius": 2},
@@ -135,7 +136,7 @@ def _bars(rows: list[dict[str, Any]], colour: str, colours: dict[str, str], heig
                 "type": "nominal",
                 "title": None,
                 "sort": None if y else list(colours),
-                "axis": {"labelLimit": 260, "labelPadding": 8, "grid": False, "ticks": False},
+                "axis": {"labelLimit": 260, "labelPadding": 8, "minExtent": 215, "grid": False, "ticks": False},
             },
             "color": {
                 "field": colour,
@@ -177,7 +178,7 @@ def page(record: Record) -> str:
 <p>A drill in which {html.escape(record.region)} was lost. It began at {_clock(record.began)} lab time and took
 {(ended - record.began) / 60:.1f} lab minutes, at {record.speed:g} lab seconds a second.</p></header>
 <h2>Step by step</h2><table><tr><th></th><th>lab time</th><th>took</th><th>what was seen</th></tr>{steps}</table>
-<h2>The page as it was received</h2>{"".join(_received(each) for each in record.pages) or "<p>No page was received.</p>"}
+<h2>What was received</h2>{"".join(_received(each) for each in record.pages) or "<p>No page was received.</p>"}
 {shown}
 <footer>Durations are lab seconds. observations.json beside this file holds every sample.</footer>
 </body></html>
@@ -188,7 +189,8 @@ def _received(incident: dict[str, Any]) -> str:
     sent = incident["page"]
     head = f"<h3>#{incident['number']} {html.escape(incident['summary'])}</h3>"
     until = f"resolved {_clock(incident['resolved'])}" if incident["resolved"] else "still open"
-    when = f"<p class=when>{html.escape(incident['severity'])}, opened {_clock(incident['opened'])}, {until}</p>"
+    kind = f"{'page' if incident['urgent'] else 'note'}, {html.escape(incident['severity'])}"
+    when = f"<p class=when>{kind}, opened {_clock(incident['opened'])}, {until}</p>"
     if not sent:
         text = html.escape(incident["notifications"][0]["text"])
         return f'<article class="{html.escape(incident["severity"])}">{head}{when}<pre>{text}</pre></article>'

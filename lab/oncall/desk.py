@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OPEN, RESOLVED = "open", "resolved"
+CALM = ("warning", "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,17 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One incident; a page was sent when it was opened. ``page`` is the trigger's JSON, where it was JSON. Times are lab time."""
+    """One incident. ``page`` is the trigger's JSON, where it was JSON. Times are lab time.
+
+    An ``urgent`` one wakes somebody: that is a page. Pager services go by severity (a low urgency for ``warning`` and ``info``); a message
+    that names none is urgent.
+    """
 
     number: int
     key: str
     state: str
     severity: str
+    urgent: bool
     summary: str
     opened: float
     resolved: float | None
@@ -53,7 +59,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a message did: ``page`` (an incident was opened), ``update`` (it was open already), ``resolve``, or ``ignored``."""
+    """What a message did: ``page`` (opened an urgent incident), ``note`` (a calm one), ``update`` (it was open), ``resolve`` or ``ignored``."""
 
     what: str
     incident: Incident | None
@@ -84,6 +90,10 @@ class Desk:
         with self._lock:
             return list(self._incidents)
 
+    def pages(self) -> list[Incident]:
+        """The urgent ones."""
+        return [incident for incident in self.incidents() if incident.urgent]
+
     def receive(self, notification: Notification, message_id: str) -> Event:
         """Take in one message; ``message_id`` is the key of a message that brings none."""
         reading = read(notification, message_id)
@@ -102,6 +112,7 @@ class Desk:
                 key=reading.key,
                 state=OPEN,
                 severity=reading.severity,
+                urgent=reading.severity not in CALM,
                 summary=reading.summary,
                 opened=notification.received,
                 resolved=None,
@@ -109,7 +120,7 @@ class Desk:
                 notifications=(notification,),
             )
             self._incidents.append(incident)
-            return Event("page", incident, notification)
+            return Event("page" if incident.urgent else "note", incident, notification)
         incident = self._incidents[index]
         incident = replace(incident, notifications=(*incident.notifications, notification))
         if not reading.trigger:

@@ -24,6 +24,12 @@ def render(event: Event) -> RenderableType | None:
     incident = event.incident
     if incident is None or event.what == "update":
         return None
+    if event.what == "note":
+        colour = COLOURS.get(incident.severity, "white")
+        head = f"● {incident.severity.upper()} "
+        return Text.assemble(
+            (head, f"bold {colour}"), (f"#{incident.number} ", "bold"), incident.summary, ("  nobody is paged for it", "dim")
+        )
     if event.what == "resolve":
         lasted = _duration((incident.resolved or incident.opened) - incident.opened)
         return Text.assemble(

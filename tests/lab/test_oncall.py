@@ -46,6 +46,14 @@ def test_a_trigger_after_the_resolve_is_a_new_page() -> None:
     assert [incident.state for incident in desk.incidents()] == ["resolved", "open"]
 
 
+def test_a_warning_is_a_note_and_wakes_nobody() -> None:
+    """Pager services go by severity; what names none is urgent."""
+    desk = Desk()
+    for index, severity in enumerate(("warning", "info", "error", "critical", "")):
+        desk.receive(page(key=str(index), severity=severity), "1")
+    assert [incident.severity for incident in desk.pages()] == ["error", "critical", ""]
+
+
 def test_different_keys_are_different_incidents() -> None:
     """Resolving one leaves the other open."""
     desk = Desk()

@@ -21,8 +21,8 @@ function put(id, text) {
 // verdict
 
 function verdict(state) {
-  const open = (state.lab.pages ?? []).filter((page) => page.state === "open");
-  const urgent = open.find((page) => ["critical", "error"].includes(page.severity)) ?? open[0];
+  const open = (state.lab.pages ?? []).filter((page) => page.state === "open" && page.urgent);
+  const urgent = open[0];
   const drained = Object.keys(state.routing).filter((name) => state.routing[name] === "off");
   let look = ["good", "All is well", `${count(state.targets.length, "target")} seen up from ${Object.keys(state.matrix).length} vantages; no page is open.`];
   if (!state.lab.now) look = ["waiting", "The lab does not answer", "It is starting, or it has ended."];
@@ -75,7 +75,7 @@ function timeline(state) {
   const width = Math.max(400, $("timeline").clientWidth), left = 62, right = width - 4, from = state.now - state.window_s;
   const x = (t) => Math.max(left, Math.min(right, left + ((t - from) / state.window_s) * (right - left)));
   const lanes = [
-    ["pages", "down", (state.lab.pages ?? []).filter((page) => page.severity !== "info").map((page) => [page.opened, page.resolved, `#${page.number} ${page.summary}`, page.severity === "warning" ? "degraded" : "down"])],
+    ["pages", "down", (state.lab.pages ?? []).map((page) => [page.opened, page.resolved, `#${page.number} ${page.summary}`, page.urgent ? "down" : page.severity === "warning" ? "degraded" : "drained"])],
     ["faults", "fault", (state.lab.strikes ?? []).map((each) => [each.since, each.until, each.name + (each.region ? ` in ${each.region}` : ""), "fault"])],
     ["drained", "drained", state.drained.map((each) => [each.since, each.until, each.region, "drained"])],
   ];
@@ -116,10 +116,12 @@ function page(each) {
 }
 
 function pages(state) {
-  const all = [...(state.lab.pages ?? [])].reverse();
-  const open = all.filter((each) => each.state === "open"), resolved = all.filter((each) => each.state !== "open");
-  put("page-count", all.length ? `${open.length} open, ${resolved.length} resolved` : "");
-  put("pages", all.length ? [...open, ...resolved.slice(0, 6)].map(page).join("") : `<p class="empty">Nobody has been paged.</p>`);
+  const all = [...(state.lab.pages ?? [])].reverse(), urgent = all.filter((each) => each.urgent), calm = all.filter((each) => !each.urgent);
+  const open = urgent.filter((each) => each.state === "open"), resolved = urgent.filter((each) => each.state !== "open");
+  const notes = [...calm.filter((each) => each.state === "open"), ...calm.filter((each) => each.state !== "open").slice(0, 4)];
+  put("page-count", urgent.length ? `${open.length} open, ${resolved.length} resolved` : "");
+  put("pages", (urgent.length ? [...open, ...resolved.slice(0, 6)].map(page).join("") : `<p class="empty">Nobody has been paged.</p>`)
+    + (notes.length ? `<h3 class="notes">Notes <small>nobody is woken for them</small></h3>${notes.map(page).join("")}` : ""));
 }
 
 // alarms
