@@ -26,6 +26,7 @@ from lab.supervisor import ROOT, ProcessStatus, StartError, Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+READY_WITHIN_S = 120.0  # a part takes a second or two; a machine that is busy with other things may take much longer
 DEPLOY_WITHIN_S = 300.0
 ONLOOKERS = ("traffic", "vending")
 
@@ -47,6 +48,7 @@ class RunningLab:
     """Brings a lab up (`start_store`, then `deploy`) and down (`close`)."""
 
     def __init__(self, directory: Path, regions: Iterable[str], speed: float, reports: Reports, broker: str = "built-in") -> None:
+        check_passable(directory)
         state = StateDirectory.claim(directory)
         with contextlib.ExitStack() as undo:
             undo.callback(state.remove)
@@ -87,7 +89,8 @@ class RunningLab:
 
         topology = write(self.plan)
         (self.plan.path / "env").write_text(shell_environment(self.plan, topology))
-        every = [self._aws(), *data.processes(self.plan), *store.processes(self.plan)]
+        specs = [self._aws(), *data.processes(self.plan), *store.processes(self.plan)]
+        every = [dataclasses.replace(spec, ready_within_s=max(spec.ready_within_s, READY_WITHIN_S)) for spec in specs]
         self._later = [spec for spec in every if spec.name in ONLOOKERS] + [self._console()]
         self.supervisor.start(spec for spec in every if spec.name not in ONLOOKERS)
 
@@ -175,7 +178,6 @@ class RunningLab:
             argv=(sys.executable, "-m", "lab.aws", "--plan", str(self.plan.path / "plan.json")),
             directory=ROOT,
             ready=lambda: _answers(self.plan.control_port, "/health"),
-            ready_within_s=60.0,
         )
 
     def _console(self) -> ProcessSpec:
@@ -193,6 +195,18 @@ def _answers(port: int, path: str) -> bool:
 
     admin.call(port, "GET", path, timeout_s=1.0)
     return True
+
+
+def check_passable(directory: Path) -> None:
+    """Raise OSError where PostgreSQL, which refuses to run as root and runs as nobody for root, could not reach ``directory``."""
+    if os.geteuid() != 0:
+        return
+    for parent in directory.absolute().parents:
+        if parent.exists() and not parent.stat().st_mode & 0o001:
+            raise OSError(
+                f"PostgreSQL does not run as root and cannot pass through {parent} to {directory}: "
+                f"'chmod o+x {parent}', or name another directory in CROSSWATCH_LAB_DIR"
+            )
 
 
 def installed_broker(name: str | None) -> str:

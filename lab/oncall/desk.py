@@ -59,7 +59,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a message did: ``page`` (opened an urgent incident), ``note`` (a calm one), ``update`` (it was open), ``resolve`` or ``ignored``."""
+    """What a message did: ``page`` (opened an urgent one), ``note`` (a calm one), ``update`` (was open), ``resolve`` or ``ignored``."""
 
     what: str
     incident: Incident | None

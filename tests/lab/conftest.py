@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,16 +124,25 @@ def running_lab(directory: Path, *options: str) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def store_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab_folder() -> Iterator[Path]:
+    """A folder for a lab: PostgreSQL, which does not run as root, must be able to pass through it, so pytest's own will not do."""
+    folder = Path(tempfile.mkdtemp(prefix="crosswatch-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def store_lab(lab_folder: Path) -> Iterator[Lab]:
     """A lab that serves, without monitoring, at ten times the wall's speed."""
-    with running_lab(tmp_path_factory.mktemp("lab") / "lab", "--no-deploy", "--speed", "10") as lab:
+    with running_lab(lab_folder / "lab", "--no-deploy", "--speed", "10") as lab:
         lab.wait("the store to be up", lambda: "are up" in lab.output, UP_WITHIN_S)
         yield lab
 
 
 @pytest.fixture(scope="module")
-def watched_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def watched_lab(lab_folder: Path) -> Iterator[Lab]:
     """A lab with its monitoring deployed and all-green, at ten times the wall's speed."""
-    with running_lab(tmp_path_factory.mktemp("lab") / "lab", "--speed", "10") as lab:
+    with running_lab(lab_folder / "lab", "--speed", "10") as lab:
         lab.wait("all to be green", lambda: "all green" in lab.output, 3 * UP_WITHIN_S)
         yield lab
