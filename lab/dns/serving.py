@@ -37,7 +37,8 @@ class Dns:
     """All DNS of one lab. `start` serves, `stop` ends it."""
 
     def __init__(self, world: World, plan: LabPlan) -> None:
-        self._plan = plan
+        self._world = world
+        self._resets: dict[str, str] = {}
         self._route53 = world.service("route53")
         self._arc = world.service("route53-recovery-cluster").controls
         networks = {name: network_of(region) for name, region in plan.regions.items()}
@@ -84,11 +85,23 @@ class Dns:
                     self.resolvers[region].faults = ResolverFaults(**body)
                 case ["POST", "arc", region] if region in self._arc.endpoints:
                     self._arc.set_endpoint(region, **body)
+                    self._cut(region, bool(body.get("down")))
                 case _:
                     return _json(404, {"error": f"there is no {request.method} {request.path}"})
         except (TypeError, ValueError) as error:
             return _json(400, {"error": str(error)})
         return _json(200, self._status())
+
+    def _cut(self, region: str, down: bool) -> None:
+        """Have the gateway reset connections to a cluster endpoint that is down, instead of answering that it is."""
+        conditions = getattr(self._world, "conditions", None)
+        if conditions is None:
+            return
+        held = self._resets.pop(region, None)
+        if held is not None:
+            conditions.remove(held)
+        if down:
+            self._resets[region] = conditions.add({"kind": "reset", "region": region, "service": "route53-recovery-cluster"}).id
 
     def _status(self) -> dict[str, Any]:
         return {

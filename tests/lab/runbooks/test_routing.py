@@ -74,6 +74,15 @@ def test_drain_fails_loudly_without_a_majority(lab: LabWithRunbooks) -> None:
     assert [step["StepStatus"] for step in failed["StepExecutions"]] == ["Failed", "Pending", "Pending"]
 
 
+def test_drain_with_every_endpoint_down_and_after_it(lab: LabWithRunbooks) -> None:
+    """Connections to endpoints that are down are reset; when they are whole again the same runbook works."""
+    break_endpoints(lab, *ARC, down=True)
+    failed = lab.run("retail-DrainRegion", Region="us-east-1")
+    assert all(f"{region}: ConnectionClosedError" in failed["FailureMessage"] for region in ARC), failed["FailureMessage"]
+    break_endpoints(lab, *ARC)
+    assert lab.run("retail-DrainRegion", Region="us-east-1")["AutomationExecutionStatus"] == "Success"
+
+
 def test_drain_fails_when_dns_does_not_follow(lab: LabWithRunbooks) -> None:
     """Name servers that are stuck on the old answer make the drain fail although the control is off."""
     admin.call(lab.plan.dns_admin_port, "POST", "/authority", {"stuck": True})
