@@ -7,9 +7,12 @@ never leave the process.
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import io
 import logging
+import sys
 import threading
+import types
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -48,7 +51,7 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "secretsmanager": ("*Secret", "*SecretValue", "ListSecrets", "TagResource"),
     "servicediscovery": ("*",),
     "sqs": ("*",),
-    "ssm": ("*Parameter", "*Parameters", "*ParametersByPath", "*Document", "*Documents", "*DocumentVersion*", "*Tags*Resource"),
+    "ssm": ("*Parameter", "*Parameters", "*ParametersByPath", "*Document", "*Documents", "*DocumentVersion*", "UpdateDocumentDefaultVersion", "*Tags*Resource"),
 }  # fmt: skip
 
 _HOP_HEADERS = {"content-length", "connection", "transfer-encoding", "server", "date"}
@@ -168,10 +171,40 @@ class Moto:
 def _application() -> Callable[..., Any]:
     """moto's server application. Its warnings are about itself and are silenced."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    sys.modules.setdefault("moto.ec2", _DeferredEc2("moto.ec2"))
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     application: Callable[..., Any] = DomainDispatcherApplication(create_backend_app)
     return application
+
+
+class _DeferredEc2(types.ModuleType):
+    """Stands in for ``moto.ec2`` until somebody needs it.
+
+    moto's SSM imports all of EC2 for one lookup that the lab never makes: 190 MB and most of a second of instance types and offerings.
+    """
+
+    @property
+    def ec2_backends(self) -> _Backends:
+        """What moto's SSM imports; it loads EC2 when it is looked into."""
+        return _Backends()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real(), name)
+
+    @staticmethod
+    def real() -> types.ModuleType:
+        """The real module, which takes this one's place."""
+        if isinstance(sys.modules.get("moto.ec2"), _DeferredEc2):
+            del sys.modules["moto.ec2"]
+        return importlib.import_module("moto.ec2")
+
+
+class _Backends:
+    """``moto.ec2.ec2_backends``, looked up late."""
+
+    def __getitem__(self, account: str) -> Any:
+        return _DeferredEc2.real().ec2_backends[account]
 
 
 class _Raw(io.BytesIO):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
+from moto.moto_api._internal import moto_api_backend
 
 from lab.aws.gateway import Gateway
 from lab.aws.world import LocalWorld
@@ -81,8 +82,10 @@ class LocalAws:
 
 
 @contextlib.contextmanager
-def local_aws(directory: Path, speed: float = 1.0) -> Iterator[LocalAws]:
-    """A gateway that is open inside the block."""
+def local_aws(directory: Path, speed: float = 1.0, fresh: bool = True) -> Iterator[LocalAws]:
+    """A gateway that is open inside the block. moto's part is one for the whole process: ``fresh`` empties it first."""
+    if fresh:
+        moto_api_backend.reset()
     aws = LocalAws(directory, speed)
     aws.gateway.open()
     try:

@@ -46,6 +46,7 @@ class Operation:
         self._world = world
         self._stack = stack
         self._steps: list[Step] = []
+        self._applied_tags: Mapping[str, str] = stack.plan.tags if stack.plan else {}
 
     # ---- whole operations
 
@@ -132,12 +133,13 @@ class Operation:
     def _apply(self, plan: Plan) -> list[str]:
         """Make or change every resource of the plan; the logical names of those that failed."""
         needs = {logical: definition.needs for logical, definition in plan.definitions.items()}
+        self._applied_tags = plan.tags
         return self._in_order(needs, lambda logical: self._bring(plan, plan.definitions[logical]))
 
     def _bring(self, plan: Plan, definition: Definition) -> None:
         """Bring one resource to its definition. Raises `ResourceError` or `AwsError`, with the event written."""
         kind = TYPES[definition.type]
-        env = self._env(definition.logical, plan.tags)
+        env = self._env(definition.logical, plan.tags, self._stack.plan.tags if self._stack.plan else {})
         current = self._stack.resources.get(definition.logical)
         resource = Resource(definition)
         verb = "CREATE" if current is None else "UPDATE"
@@ -213,7 +215,7 @@ class Operation:
         if not step.replaced:
             tags = self._stack.plan.tags if self._stack.plan else {}
             applied = step.after.properties or before.properties
-            kind.update(self._env(logical, tags), before.physical, applied, before.properties)
+            kind.update(self._env(logical, tags, self._applied_tags), before.physical, applied, before.properties)
         self._stack.resources[logical] = before
         self._event(before, "UPDATE_COMPLETE")
 
@@ -278,9 +280,9 @@ class Operation:
                     if not isinstance(error, ResourceError | AwsError):
                         log.error("%s: %s failed", self._stack.name, name, exc_info=error)
 
-    def _env(self, logical: str, tags: Mapping[str, str]) -> Env:
+    def _env(self, logical: str, tags: Mapping[str, str], previous: Mapping[str, str] | None = None) -> Env:
         stack = self._stack
-        return Env(self._world, stack.region, stack.account, stack.name, stack.id, logical, tags)
+        return Env(self._world, stack.region, stack.account, stack.name, stack.id, logical, tags, previous or {})
 
     def _event(self, resource: Resource, status: str, reason: str = "", properties: Any = None) -> None:
         now = self._world.clock.now()

@@ -11,7 +11,7 @@ import functools
 import json
 import random
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import botocore.session
@@ -42,6 +42,7 @@ class Env:
     stack_id: str
     logical: str
     tags: Mapping[str, str]
+    previous_tags: Mapping[str, str] = field(default_factory=dict)
 
     def call(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         """Call a service of the stack's Region; while that Region is down, wait for it. Raises `ResourceError` with the service's words."""
@@ -61,12 +62,18 @@ class Env:
 
     def tag_list(self, own: list[dict[str, str]] | None) -> list[dict[str, str]]:
         """The resource's own tags and the stack's, the own ones first in rank."""
-        merged = {**self.tags, **{tag["Key"]: tag["Value"] for tag in own or []}}
-        return [{"Key": key, "Value": value} for key, value in merged.items()]
+        return [{"Key": key, "Value": value} for key, value in self.tag_map(own).items()]
 
     def tag_map(self, own: list[dict[str, str]] | None) -> dict[str, str]:
         """As `tag_list`, as a map."""
-        return {tag["Key"]: tag["Value"] for tag in self.tag_list(own)}
+        return {**self.tags, **{tag["Key"]: tag["Value"] for tag in own or []}}
+
+    def tag_changes(self, old: Props, new: Props) -> tuple[list[dict[str, str]], list[str]]:
+        """Which tags to set and which to remove when the properties go from ``old`` to ``new``, and the stack's tags with them."""
+        before = {**self.previous_tags, **{tag["Key"]: tag["Value"] for tag in old.get("Tags", [])}}
+        after = self.tag_map(new.get("Tags"))
+        given = [{"Key": key, "Value": value} for key, value in after.items() if before.get(key) != value]
+        return given, sorted(set(before) - set(after))
 
 
 class ResourceType:
@@ -261,12 +268,6 @@ _HANDLER_CODES = {
     "InvalidParameterValueException": "InvalidRequest",
     "ResourceNotFoundException": "NotFound",
 }
-
-
-def changed_tags(old: list[dict[str, str]], new: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[str]]:
-    """What to set and what to remove."""
-    before, after = ({tag["Key"]: tag["Value"] for tag in tags} for tags in (old, new))
-    return [{"Key": key, "Value": value} for key, value in after.items() if before.get(key) != value], sorted(set(before) - set(after))
 
 
 def present(found: Mapping[str, Any], names: Iterator[str] | Mapping[str, Any]) -> Props:

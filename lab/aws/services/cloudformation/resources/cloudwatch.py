@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from lab.aws.services.cloudformation.errors import ResourceError
-from lab.aws.services.cloudformation.resources.base import Env, Props, ResourceType, changed_tags, gone, present
+from lab.aws.services.cloudformation.resources.base import Env, Props, ResourceType, gone, present
 from lab.aws.support import iso
 
 
@@ -153,7 +153,7 @@ class AlarmMuteRule(ResourceType):
 
 
 def _update_tags(env: Env, arn: str, old: Props, new: Props) -> None:
-    given, removed = changed_tags(env.tag_list(old.get("Tags")), env.tag_list(new.get("Tags")))
+    given, removed = env.tag_changes(old, new)
     if given:
         env.call("cloudwatch", "tag_resource", ResourceARN=arn, Tags=given)
     if removed:

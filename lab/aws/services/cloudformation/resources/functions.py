@@ -10,7 +10,7 @@ import zipfile
 from typing import Any
 
 from lab.aws.services.cloudformation.errors import ResourceError
-from lab.aws.services.cloudformation.resources.base import NUMBER, TAGS, TEXT, Env, Props, ResourceType, changed_tags, gone, present
+from lab.aws.services.cloudformation.resources.base import NUMBER, TAGS, TEXT, Env, Props, ResourceType, gone, present
 
 
 class Function(ResourceType):
@@ -53,7 +53,7 @@ class Function(ResourceType):
                 env.call("lambda", "delete_function_concurrency", FunctionName=identity)
             else:
                 env.call("lambda", "put_function_concurrency", FunctionName=identity, ReservedConcurrentExecutions=reserved)
-        given, removed = changed_tags(env.tag_list(old.get("Tags")), env.tag_list(new.get("Tags")))
+        given, removed = env.tag_changes(old, new)
         if given:
             env.call("lambda", "tag_resource", Resource=_arn(env, identity), Tags={tag["Key"]: tag["Value"] for tag in given})
         if removed:

@@ -19,7 +19,6 @@ from lab.aws.services.cloudformation.resources.base import (
     ResourceType,
     as_data,
     as_json,
-    changed_tags,
     gone,
 )
 
@@ -64,7 +63,7 @@ class Role(ResourceType):
         if any(old.get(key) != new.get(key) for key in settings):
             env.call("iam", "update_role", RoleName=identity, **settings)
         self._set_policies(env, identity, old, new)
-        given, removed = changed_tags(env.tag_list(old.get("Tags")), env.tag_list(new.get("Tags")))
+        given, removed = env.tag_changes(old, new)
         if given:
             env.call("iam", "tag_role", RoleName=identity, Tags=given)
         if removed:

@@ -20,7 +20,6 @@ from lab.aws.services.cloudformation.resources.base import (
     ResourceType,
     as_data,
     as_json,
-    changed_tags,
     gone,
 )
 
@@ -70,7 +69,7 @@ class Topic(ResourceType):
             declared = {"Endpoint": one["Endpoint"], "Protocol": one["Protocol"]}
             if declared in before and declared not in after and one["SubscriptionArn"].startswith("arn:"):
                 env.call("sns", "unsubscribe", SubscriptionArn=one["SubscriptionArn"])
-        given, removed = changed_tags(env.tag_list(old.get("Tags")), env.tag_list(new.get("Tags")))
+        given, removed = env.tag_changes(old, new)
         if given:
             env.call("sns", "tag_resource", ResourceArn=identity, Tags=given)
         if removed:

@@ -20,7 +20,6 @@ from lab.aws.services.cloudformation.resources.base import (
     ResourceType,
     as_data,
     as_json,
-    changed_tags,
     gone,
 )
 
@@ -220,7 +219,7 @@ class LogGroup(ResourceType):
                 env.call("logs", "put_retention_policy", logGroupName=identity, retentionInDays=new["RetentionInDays"])
             else:
                 env.call("logs", "delete_retention_policy", logGroupName=identity)
-        given, removed = changed_tags(env.tag_list(old.get("Tags")), env.tag_list(new.get("Tags")))
+        given, removed = env.tag_changes(old, new)
         arn = f"arn:aws:logs:{env.region}:{env.account}:log-group:{identity}"
         if given:
             env.call("logs", "tag_resource", resourceArn=arn, tags={tag["Key"]: tag["Value"] for tag in given})

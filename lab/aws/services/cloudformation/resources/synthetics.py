@@ -9,7 +9,7 @@ import zipfile
 from typing import Any
 
 from lab.aws.services.cloudformation.errors import ResourceError
-from lab.aws.services.cloudformation.resources.base import FLAG, FREE, TAGS, TEXT, TEXTS, Env, Props, ResourceType, changed_tags, gone
+from lab.aws.services.cloudformation.resources.base import FLAG, FREE, TAGS, TEXT, TEXTS, Env, Props, ResourceType, gone
 
 POLL_S = 0.5
 PATIENCE_S = 300.0
@@ -67,7 +67,7 @@ class Canary(ResourceType):
                 changes["Code"] = after["Code"]
             env.call("synthetics", "update_canary", Name=identity, **changes)
             self._settle(env, identity, failed=True)
-        given, removed = changed_tags(env.tag_list(old.get("Tags")), env.tag_list(new.get("Tags")))
+        given, removed = env.tag_changes(old, new)
         arn = f"arn:aws:synthetics:{env.region}:{env.account}:canary:{identity}"
         if given:
             env.call("synthetics", "tag_resource", ResourceArn=arn, Tags={tag["Key"]: tag["Value"] for tag in given})
