@@ -52,25 +52,13 @@ def handler(events, context):
 """
 
 
-class Bus:
-    """Stands where EventBridge is, and keeps what services emit."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-
-    def emit(self, region: str, source: str, kind: str, detail: dict[str, Any], resources: list[str]) -> None:
-        self.events.append({"region": region, "source": source, "detail-type": kind, "detail": detail, "resources": resources})
-
-
 class Automation:
     """Creates and runs documents."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.ssm = gateway.world.client("ssm", REGION)
-        self.bus = Bus()
         self.tag = secrets.token_hex(4)  # moto keeps documents and parameters as long as the test process lives
-        gateway.world._services["events"] = self.bus
 
     def create(self, steps: list[dict[str, Any]], name: str = "doc", **more: Any) -> None:
         content = yaml.safe_dump({"schemaVersion": "0.3", "mainSteps": steps, **more})
@@ -96,7 +84,7 @@ class Automation:
 
 @pytest.fixture
 def automation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Automation]:
-    monkeypatch.setattr(registry, "SERVICES", {name: registry.SERVICES[name] for name in ("ssm", "sts")})
+    monkeypatch.setattr(registry, "SERVICES", {name: registry.SERVICES[name] for name in ("events", "ssm", "sts")})
     gateway = Gateway(LocalWorld(LabPlan.make(tmp_path, speed=getattr(request, "param", 1.0))))
     gateway.open()
     yield Automation(gateway)
@@ -286,14 +274,32 @@ def test_approval(automation: Automation, signal: str, expected: str) -> None:
 
 
 def test_events_of_execution_and_steps(automation: Automation) -> None:
-    """Every change of status is on the event bus, in order, named as AWS names it."""
+    """Every change of status reaches EventBridge's targets, in order, named as AWS names it."""
+    world = automation.gateway.world
+    sqs, events = world.client("sqs", REGION), world.client("events", REGION)
+    url = sqs.create_queue(QueueName=f"told-{automation.tag}")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})})
+    events.put_rule(Name="told", EventPattern=json.dumps({"source": ["aws.ssm"]}))
+    events.put_targets(Rule="told", Targets=[{"Id": "1", "Arn": arn}])
     execution = automation.run([sleep("A")])
-    told = [(event["detail-type"].split()[2], event["detail"]["Status"]) for event in automation.bus.events]
-    assert told == [("Execution", "InProgress"), ("Step", "InProgress"), ("Step", "Success"), ("Execution", "Success")]
-    last = automation.bus.events[-1]
-    assert (last["source"], last["detail"]["ExecutionId"]) == ("aws.ssm", execution["AutomationExecutionId"])
-    assert last["resources"][0].endswith(f":automation-execution/{execution['AutomationExecutionId']}")
-    json.dumps(automation.bus.events)
+    told: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 15
+    while len(told) < 4:
+        assert time.monotonic() < deadline, told
+        for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            told.append(json.loads(message["Body"]))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    told.sort(key=lambda event: event["detail"]["Time"])
+    assert [(event["detail-type"], event["detail"]["Status"]) for event in told] == [
+        ("EC2 Automation Execution Status-change Notification", "InProgress"),
+        ("EC2 Automation Step Status-change Notification", "InProgress"),
+        ("EC2 Automation Step Status-change Notification", "Success"),
+        ("EC2 Automation Execution Status-change Notification", "Success"),
+    ]
+    assert {event["detail"]["ExecutionId"] for event in told} == {execution["AutomationExecutionId"]}
+    assert told[-1]["resources"][0].endswith(f":automation-execution/{execution['AutomationExecutionId']}")
 
 
 def test_descriptions_and_their_filters(automation: Automation) -> None:
