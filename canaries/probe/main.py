@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CONFIGURATION: Final = Path(__file__).parents[2] / "config.json"
-END_RESERVE_S: Final = 2.0  # steps, report and artifacts after the last round
+END_RESERVE_S: Final = 3.0  # steps, report and artifacts after the last round
 
 
 class ProbeFailedError(Exception):

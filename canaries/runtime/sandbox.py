@@ -8,7 +8,6 @@ Synthetics layer have); the two speak JSON lines over a socket pair. The child e
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -26,15 +25,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from canaries.runtime import layout, watch
-from canaries.runtime.api import Artifact, CanaryRefusedError, LogLine, ReasonCode, RunRequest, RunResult, RunState, Step, TestResult
+from canaries.runtime.api import CanaryRefusedError, RunRequest, RunResult, TestResult
+from canaries.runtime.logs import Clock, LogBuffer
+from canaries.runtime.wire import child_environment, cut_short, from_wire, package_folders, to_wire
 
 LAYER: Final = Path(__file__).parent / "layer"
 INIT_LIMIT_S: Final = 30.0  # Lambda allows 10 s; a busy laptop gets more
 UPLOAD_GRACE_S: Final = 2.0  # of wall time, for the wrapper to save artifacts after a run that ended just in time
 POLL_S: Final = 0.25
-LOG_LINES_KEPT: Final = 2000
-LOG_LINE_BYTES: Final = 64 * 1024
-TOKEN_VARIABLE: Final = "CROSSWATCH_SANDBOX"
 
 # One thread that lives as long as the process starts all children: PR_SET_PDEATHSIG fires when the *thread* that forked goes away.
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-spawner")
@@ -49,7 +47,7 @@ class _Child:
     token: str
     root: Path
     identity: tuple[Any, ...]
-    log: _LogBuffer
+    log: LogBuffer
     cold: bool = True
     pending: bytearray = field(default_factory=bytearray)
 
@@ -97,7 +95,7 @@ class Sandbox:
     # ------------------------------------------------------------------ one run
 
     def _run(self, request: RunRequest) -> RunResult:
-        clock = _Clock(request.lab_clock)
+        clock = Clock(request.lab_clock)
         problems = layout.refusals(request)
         if problems:
             raise CanaryRefusedError(problems)
@@ -105,9 +103,9 @@ class Sandbox:
         try:
             child = self._warm(request)
         except layout.BundleError as error:
-            return _cut_short(request, started, clock.now(), str(error), (), TestResult.FAILED)
+            return cut_short(request, started, clock.now(), str(error), (), TestResult.FAILED)
         except _ChildLostError as error:
-            return _cut_short(request, started, clock.now(), f"No test result returned. {error}", (), TestResult.UNKNOWN)
+            return cut_short(request, started, clock.now(), f"No test result returned. {error}", (), TestResult.UNKNOWN)
         cold, child.cold = child.cold, False
         child.log.begin(request, clock)
         started = clock.now()
@@ -117,15 +115,15 @@ class Sandbox:
         except _ChildLostError as error:
             self._discard()
             lines = child.log.end()
-            return _cut_short(request, started, clock.now(), f"No test result returned. {error}", lines, TestResult.UNKNOWN, cold, peak.mb)
+            return cut_short(request, started, clock.now(), f"No test result returned. {error}", lines, TestResult.UNKNOWN, cold, peak.mb)
         if answer.get("leave"):
             self._discard()
         lines = child.log.end()
-        return _result(request, started, clock.now(), answer, lines, cold, peak.mb)
+        return from_wire(request, started, clock.now(), answer, lines, cold, peak.mb)
 
-    def _talk(self, child: _Child, request: RunRequest, clock: _Clock, peak: watch.Peak) -> dict[str, Any]:
+    def _talk(self, child: _Child, request: RunRequest, clock: Clock, peak: watch.Peak) -> dict[str, Any]:
         """Send the request and wait for the child's answer within the limits. Raises _ChildLostError."""
-        _send(child, _to_wire(request))
+        _send(child, to_wire(request))
         deadline = time.monotonic() + clock.wall(request.timeout_s)
         grace = 0.0
         while True:
@@ -173,8 +171,8 @@ class Sandbox:
         ours, theirs = socket.socketpair()
         token = uuid.uuid4().hex
         main = LAYER / "aws_synthetics" / "wrapper" / "__main__.py"
-        argv = [sys.executable, "-I", "-S", str(main), str(theirs.fileno()), str(root), str(LAYER), *_package_folders()]
-        environment = _child_environment(request, root, token)
+        argv = [sys.executable, "-I", "-S", str(main), str(theirs.fileno()), str(root), str(LAYER), *package_folders()]
+        environment = child_environment(request, root, token)
         process: subprocess.Popen[bytes] = _SPAWNER.submit(
             subprocess.Popen,
             argv,
@@ -187,7 +185,7 @@ class Sandbox:
             start_new_session=True,
         ).result()
         theirs.close()
-        child = _Child(process, ours, token, root, identity, _LogBuffer(process))
+        child = _Child(process, ours, token, root, identity, LogBuffer(process))
         deadline = time.monotonic() + INIT_LIMIT_S
         try:
             while (message := _receive(child, POLL_S)) is None or message["kind"] != "ready":
@@ -215,136 +213,6 @@ class Sandbox:
 
 class _ChildLostError(Exception):
     """The child gave no answer; the text says what became of it, in Lambda's words."""
-
-
-class _Clock:
-    """The request's clock, read in the parent."""
-
-    def __init__(self, lab_clock: str | None) -> None:
-        self.wall0, self.origin, self.speed = (float(part) for part in lab_clock.split(",")) if lab_clock else (0.0, 0.0, 1.0)
-
-    def now(self) -> float:
-        return self.origin + (time.time() - self.wall0) * self.speed
-
-    def wall(self, seconds: float) -> float:
-        return seconds / self.speed
-
-
-class _LogBuffer:
-    """Reads what the child writes to stdout and stderr in a thread of its own; keeps the first and the last lines of a run."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._lock = threading.Lock()
-        self._request: RunRequest | None = None
-        self._clock = _Clock(None)
-        self._head: list[LogLine] = []
-        self._tail: list[LogLine] = []
-        self._dropped = 0
-        self._thread = threading.Thread(target=self._read, name="sandbox-log", daemon=True)
-        self._thread.start()
-
-    def begin(self, request: RunRequest, clock: _Clock) -> None:
-        with self._lock:
-            self._request, self._clock = request, clock
-            self._head, self._tail, self._dropped = [], [], 0
-
-    def end(self) -> tuple[LogLine, ...]:
-        """The run's lines. Waits a moment for what is still in the pipe."""
-        settle = time.monotonic() + 0.5
-        seen = -1
-        while time.monotonic() < settle and seen != (seen := len(self._head) + len(self._tail) + self._dropped):
-            time.sleep(0.02)
-        with self._lock:
-            self._request = None
-            cut = [LogLine(self._tail[0].timestamp, f"[{self._dropped} lines left out]")] if self._dropped else []
-            return (*self._head, *cut, *self._tail)
-
-    def close(self) -> None:
-        self._thread.join(2)
-        if self._process.stdout is not None and not self._thread.is_alive():
-            self._process.stdout.close()
-
-    def _read(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None
-        while data := stream.readline(LOG_LINE_BYTES):
-            line = LogLine(self._clock.now(), data.decode("utf-8", "replace").rstrip("\n"))
-            with self._lock:
-                request = self._request
-                if request is None:
-                    continue
-                if len(self._head) < LOG_LINES_KEPT:
-                    self._head.append(line)
-                else:
-                    self._tail.append(line)
-                    if len(self._tail) > LOG_LINES_KEPT:
-                        del self._tail[0]
-                        self._dropped += 1
-                        continue
-            if request.log is not None:
-                request.log(line)
-
-
-# ---------------------------------------------------------------------- the wire
-
-
-def _to_wire(request: RunRequest) -> dict[str, Any]:
-    return {
-        "kind": "run",
-        "run_id": request.run_id,
-        "canary": request.canary,
-        "canary_arn": request.canary_arn,
-        "canary_id": request.canary_id,
-        "handler": request.handler,
-        "region": request.region,
-        "artifacts": _absolute(request.artifacts),
-        "publish": bool(request.credentials),
-        "timeout_s": request.timeout_s,
-        "ephemeral_mb": request.ephemeral_mb,
-        "memory_mb": request.memory_mb,
-        "retry_attempt": request.retry_attempt,
-        "dry_run": request.dry_run,
-        "scheduled": request.scheduled,
-        "runtime_version": request.runtime_version,
-    }
-
-
-def _absolute(artifacts: str) -> str:
-    """A local folder as the child sees it, which works elsewhere."""
-    return artifacts if not artifacts or artifacts.startswith("s3://") else str(Path(artifacts).absolute())
-
-
-def _child_environment(request: RunRequest, root: Path, token: str) -> dict[str, str]:
-    """What Lambda would set, the role's credentials, and last the canary's own variables."""
-    temporary = str(root / "tmp")
-    suffix = request.canary_id or "00000000-0000-0000-0000-000000000000"
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "LANG": "C.UTF-8",
-        "TZ": ":UTC",
-        "HOME": temporary,
-        "TMPDIR": temporary,
-        "AWS_REGION": request.region,
-        "AWS_DEFAULT_REGION": request.region,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
-        "AWS_LAMBDA_FUNCTION_NAME": f"cwsyn-{request.canary}-{suffix}",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(request.memory_mb),
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "SE_AVOID_STATS": "true",
-        TOKEN_VARIABLE: token,
-        **request.credentials,
-        **request.environment,
-    }
-    if request.lab_clock:
-        environment["CROSSWATCH_LAB_CLOCK"] = request.lab_clock
-    return environment
-
-
-def _package_folders() -> list[str]:
-    """Where this installation keeps the packages that Lambda and the layer would bring."""
-    specs = [importlib.util.find_spec(name) for name in ("boto3", "selenium")]
-    return sorted({str(Path(spec.origin).parent.parent) for spec in specs if spec is not None and spec.origin is not None})
 
 
 def _send(child: _Child, message: dict[str, Any]) -> None:
@@ -386,54 +254,3 @@ def _epitaph(child: _Child) -> str:
     if status < 0:
         return f"Error: Runtime exited with error: signal: {signal.Signals(-status).name}"
     return f"Error: Runtime exited with error: exit status {status}" if status else "Error: Runtime exited without providing a reason"
-
-
-def _result(
-    request: RunRequest, started: float, ended: float, answer: dict[str, Any], lines: tuple[LogLine, ...], cold: bool, peak_mb: float
-) -> RunResult:
-    steps = tuple(Step(step["name"], step["started"], step["ended"], step["error"], tuple(step["screenshots"])) for step in answer["steps"])
-    artifacts = tuple(Artifact(item["key"], item["size"]) for item in answer["artifacts"])
-    code = answer["state_reason_code"]
-    return RunResult(
-        run_id=request.run_id,
-        state=RunState(answer["state"]),
-        test_result=TestResult(answer["test_result"]),
-        state_reason=answer["state_reason"],
-        state_reason_code=ReasonCode(code) if code else None,
-        started=started,
-        ended=ended,
-        steps=steps,
-        artifacts=artifacts,
-        artifact_location=answer["artifact_location"],
-        screenshots=tuple(item.key for item in artifacts if item.key.endswith(".png")),
-        log=lines,
-        report=answer["report"],
-        published=answer["published"],
-        cold_start=cold,
-        max_memory_mb=peak_mb,
-    )
-
-
-def _cut_short(
-    request: RunRequest,
-    started: float,
-    ended: float,
-    reason: str,
-    lines: tuple[LogLine, ...],
-    test: TestResult,
-    cold: bool = True,
-    peak_mb: float = 0.0,
-) -> RunResult:
-    """The result of a run whose wrapper could not answer: no artifacts, no report and, as on AWS, no datapoint."""
-    return RunResult(
-        request.run_id,
-        RunState.FAILED,
-        test,
-        reason,
-        ReasonCode.CANARY_FAILURE,
-        started,
-        ended,
-        log=lines,
-        cold_start=cold,
-        max_memory_mb=peak_mb,
-    )

@@ -408,7 +408,7 @@ def test_a_timeout_is_in_lab_seconds(runner: Runner) -> None:
     now = time.time()
     result = runner.script(ENDING["hangs"][0].replace("60", "6000"), lab_clock=f"{now!r},{now + 7200!r},20", timeout_s=20)
     assert "Task timed out after 20.00 seconds" in result.state_reason
-    assert 20 <= result.ended - result.started < 60
+    assert 20 <= result.ended - result.started < 150  # a fast lab gives a slow machine a little more
 
 
 def test_a_skewed_clock_is_a_fault_that_can_be_given(runner: Runner) -> None:
