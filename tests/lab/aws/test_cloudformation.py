@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -322,8 +323,6 @@ def test_iam_needs_a_capability(cfn: Any) -> None:
 )
 def test_bad_properties_fail_the_resource(aws: LocalAws, cfn: Any, resource: dict[str, Any], text: str) -> None:
     """Creation fails, everything is rolled back, and the event says why."""
-    import re
-
     assert make(cfn, "bad", body({"Good": topic(TopicName="good"), "Bad": {**resource, "DependsOn": "Good"}})) == "ROLLBACK_COMPLETE"
     assert re.search(text, reasons(cfn, "bad", "Bad"))
     assert aws.client("sns").list_topics()["Topics"] == []
@@ -472,6 +471,7 @@ def test_large_templates_come_from_s3(aws: LocalAws, cfn: Any) -> None:
     assert json.dumps(cfn.get_template(StackName="large")["TemplateBody"])
 
 
+@pytest.mark.slow
 def test_every_other_type_acts(aws: LocalAws, cfn: Any) -> None:
     """Types that the first test leaves out: made, read back without drift, changed, deleted."""
 

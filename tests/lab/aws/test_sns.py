@@ -7,6 +7,7 @@ import http.server
 import json
 import threading
 import urllib.request
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,13 +19,17 @@ from local_aws import EAST, WEST, LocalAws, eventually, local_aws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
-@pytest.fixture
-def aws(tmp_path: Path) -> Iterator[LocalAws]:
-    with local_aws(tmp_path, speed=20) as running:
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    with local_aws(tmp_path_factory.mktemp("sns"), speed=20) as running:
         yield running
+
+
+def unique(name: str) -> str:
+    """A name that no other test uses."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
 class Receiver:
@@ -66,7 +71,7 @@ def receiver() -> Iterator[Receiver]:
 def subscribed(aws: LocalAws, receiver: Receiver, **attributes: str) -> tuple[Any, str, str]:
     """A client, a topic and a confirmed subscription of ``receiver``."""
     sns = aws.client("sns")
-    topic = sns.create_topic(Name="pages")["TopicArn"]
+    topic = sns.create_topic(Name=unique("pages"))["TopicArn"]
     arn = sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=receiver.url, Attributes=attributes, ReturnSubscriptionArn=True)[
         "SubscriptionArn"
     ]
@@ -76,7 +81,7 @@ def subscribed(aws: LocalAws, receiver: Receiver, **attributes: str) -> tuple[An
 
 def queue_for(aws: LocalAws, name: str, topic: str = "*", region: str = EAST) -> tuple[Any, str, str]:
     """A queue that lets SNS send: client, URL and ARN."""
-    sqs = aws.client("sqs", region)
+    sqs, name = aws.client("sqs", region), unique(name)
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = f"arn:aws:sqs:{region}:{aws.plan.account}:{name}"
     statement = {
@@ -150,7 +155,7 @@ def test_what_an_endpoint_refuses_goes_to_the_dead_letter_queue(aws: LocalAws, r
 def test_raw_delivery_to_a_queue(aws: LocalAws) -> None:
     """Raw messages arrive as they were published, attributes included; others in the envelope."""
     sns = aws.client("sns")
-    topic = sns.create_topic(Name="orders")["TopicArn"]
+    topic = sns.create_topic(Name=unique("orders"))["TopicArn"]
     sqs, url, queue = queue_for(aws, "raw", topic)
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"RawMessageDelivery": "true"})
     sns.publish(TopicArn=topic, Message="as is", MessageAttributes={"n": {"DataType": "Number", "StringValue": "3"}})
@@ -162,7 +167,7 @@ def test_raw_delivery_to_a_queue(aws: LocalAws) -> None:
 def test_a_queue_that_does_not_let_sns_send_gets_nothing(aws: LocalAws) -> None:
     """The queue's policy names another topic: the message is lost, as in AWS."""
     sns = aws.client("sns")
-    topic = sns.create_topic(Name="orders")["TopicArn"]
+    topic = sns.create_topic(Name=unique("orders"))["TopicArn"]
     sqs, url, queue = queue_for(aws, "closed", topic + "-other")
     _, open_url, open_queue = queue_for(aws, "open", topic)
     for one in (queue, open_queue):
@@ -188,7 +193,7 @@ def test_a_queue_that_does_not_let_sns_send_gets_nothing(aws: LocalAws) -> None:
 def test_filter_policies(aws: LocalAws, policy: dict[str, Any], scope: str, attributes: dict[str, str], body: str, passes: bool) -> None:
     """Only what the filter lets through arrives; a second queue without a filter shows when delivery is over."""
     sns = aws.client("sns")
-    topic = sns.create_topic(Name="orders")["TopicArn"]
+    topic = sns.create_topic(Name=unique("orders"))["TopicArn"]
     sqs, url, queue = queue_for(aws, "filtered", topic)
     _, all_url, all_queue = queue_for(aws, "all", topic)
     sns.subscribe(
@@ -216,7 +221,7 @@ def test_a_region_that_is_down_delivers_when_it_is_back(aws: LocalAws, receiver:
 
 def test_topics_belong_to_one_region(aws: LocalAws) -> None:
     """Another Region neither lists nor takes the topic."""
-    topic = aws.client("sns").create_topic(Name="pages")["TopicArn"]
+    topic = aws.client("sns").create_topic(Name=unique("pages"))["TopicArn"]
     west = aws.client("sns", WEST)
     assert west.list_topics()["Topics"] == []
     with pytest.raises(ClientError, match="Invalid parameter: TopicArn"):
@@ -246,7 +251,7 @@ def test_topics_belong_to_one_region(aws: LocalAws) -> None:
 def test_refusals(aws: LocalAws, call: Any, code: str, text: str) -> None:
     """What AWS refuses is refused in its words."""
     sns = aws.client("sns")
-    topic = sns.create_topic(Name="pages")["TopicArn"]
+    topic = sns.create_topic(Name=unique("pages"))["TopicArn"]
     with pytest.raises(ClientError, match=text) as caught:
         call(sns, topic)
     assert caught.value.response["Error"]["Code"] == code
@@ -255,7 +260,7 @@ def test_refusals(aws: LocalAws, call: Any, code: str, text: str) -> None:
 def test_a_batch_reports_each_message(aws: LocalAws) -> None:
     """One bad entry does not spoil the others."""
     sns = aws.client("sns")
-    topic = sns.create_topic(Name="pages")["TopicArn"]
+    topic = sns.create_topic(Name=unique("pages"))["TopicArn"]
     answer = sns.publish_batch(
         TopicArn=topic, PublishBatchRequestEntries=[{"Id": "a", "Message": "m"}, {"Id": "b", "Message": "m", "Subject": ""}]
     )

@@ -95,6 +95,7 @@ def runs(synthetics: Any, name: str, count: int = 1, **extra: Any) -> list[dict[
     return eventually(look, 30)
 
 
+@pytest.mark.slow
 def test_a_canary_runs_on_its_schedule(aws: LocalAws) -> None:
     """Runs come a minute of lab time apart, leave artifacts in S3 and lines in the log group, and are metrics of CloudWatchSynthetics."""
     synthetics = create(aws, Name="regular", RunConfig={"TimeoutInSeconds": 59, "EnvironmentVariables": {"WORD": "hello"}})
@@ -119,6 +120,7 @@ def test_a_canary_runs_on_its_schedule(aws: LocalAws) -> None:
     remove(synthetics, "regular")
 
 
+@pytest.mark.slow
 def test_a_failing_canary_says_why_and_is_retried(aws: LocalAws) -> None:
     """A retry belongs to the same scheduled run."""
     retried = {"Expression": "rate(1 hour)", "RetryConfig": {"MaxRetries": 1}}
@@ -217,6 +219,7 @@ def test_a_canary_that_cannot_be_made_is_in_error(aws: LocalAws, changes: dict[s
     remove(synthetics, "broken")
 
 
+@pytest.mark.slow
 def test_the_same_key_is_not_read_again(aws: LocalAws) -> None:
     """UpdateCanary with an unchanged S3 key keeps the old code; another version or key brings the new."""
     s3 = aws.client("s3")
@@ -264,6 +267,7 @@ def test_a_dry_run_is_tried_before_it_is_taken_over(aws: LocalAws) -> None:
     remove(synthetics, "careful")
 
 
+@pytest.mark.slow
 def test_a_region_that_is_down_runs_nothing(aws: LocalAws) -> None:
     """The process is killed with its Region; runs go on when it is back."""
     synthetics = create(aws, Name="doomed", RunConfig={"TimeoutInSeconds": 59, "EnvironmentVariables": {"WORD": "hang"}})
@@ -327,6 +331,7 @@ def test_tags_regions_and_runtimes(aws: LocalAws) -> None:
     remove(synthetics, "tagged")
 
 
+@pytest.mark.slow
 def test_eventbridge_hears_of_runs(aws: LocalAws) -> None:
     """Every run is an event."""
     sqs, events = aws.client("sqs"), aws.client("events")
@@ -351,6 +356,7 @@ def test_a_bad_start_delay_is_named(text: str) -> None:
         start_delay({"CROSSWATCH_LAB_START_DELAY": text})
 
 
+@pytest.mark.slow
 def test_closing_ends_the_processes(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No canary outlives its AWS."""
     with local_aws(tmp_path_factory.mktemp("short"), speed=20, fresh=False) as short:
