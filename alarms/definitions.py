@@ -282,23 +282,23 @@ class _YamlLines:
         return replace(definition, line=at + 1, disabled={**comments, **definition.disabled})
 
     def _extent(self, at: int) -> tuple[int, int]:
-        """First and last line of the list item that line ``at`` belongs to (comments right above it included)."""
-        first = at
-        while first > 0 and not self.lines[first].lstrip().startswith("- "):
+        """First and last line of the list item that line ``at`` belongs to.
+
+        Comments right above the item, level with its dash, belong to it; so do comments below it that are indented deeper than the dash.
+        """
+        first, column = at, self._indent(at)
+        while first > 0 and not (self.lines[first].lstrip().startswith("- ") and (first == at or self._indent(first) < column)):
             first -= 1
-        indent = len(self.lines[first]) - len(self.lines[first].lstrip())
-        last = first + 1
-        while last < len(self.lines):
-            line = self.lines[last]
-            if line.strip() and not line.lstrip().startswith("#") and len(line) - len(line.lstrip()) <= indent:
-                break
+        dash = self._indent(first)
+        last = first
+        while last + 1 < len(self.lines) and (not self.lines[last + 1].strip() or self._indent(last + 1) > dash):
             last += 1
-        last -= 1
-        while last > first and (not self.lines[last].strip() or self.lines[last].lstrip().startswith("#")):
-            last -= 1  # a comment below the item belongs to the next one
-        while first > 0 and self.lines[first - 1].lstrip().startswith("#"):
+        while first > 0 and self.lines[first - 1].lstrip().startswith("#") and self._indent(first - 1) == dash:
             first -= 1
         return first, last
+
+    def _indent(self, number: int) -> int:
+        return len(self.lines[number]) - len(self.lines[number].lstrip())
 
 
 def _join(*parts: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alarms.definitions import Definition
-from alarms.engine import ALARM, Action, Alarm, MetricKey, MuteRule
+from alarms.engine import ALARM, Action, Alarm, CompositeAlarm, MetricAlarm, MetricKey, MuteRule
 from alarms.lint.context import Context
 from alarms.testing.case import ANY_UNIT, DEFAULT_START, Case, InputSeries
 from alarms.testing.world import build
@@ -20,6 +20,7 @@ from topology.signals import PROBE, all_series
 
 STEP_S = 10
 BEFORE_S, WITHIN_S = 1200, 1500
+SLOW_S = 3600
 HEALTHY = {
     "Up": 1.0,
     "Sighted": 1.0,
@@ -67,6 +68,7 @@ def pages(context: Context, scenario: Scenario) -> list[Action]:
     surviving: list[tuple[Definition, Alarm | MuteRule]] = [
         (definition, item) for definition, item in context.parsed if definition.region and definition.region not in scenario.deaf
     ]
+    surviving = _prompt(surviving)
     if not surviving:
         return []
     series = tuple(_play(topology, scenario))
@@ -78,6 +80,18 @@ def pages(context: Context, scenario: Scenario) -> list[Action]:
     events = world.replay(BEFORE_S + WITHIN_S)
     broke = DEFAULT_START + BEFORE_S
     return [event for event in events if isinstance(event, Action) and event.state == ALARM and event.at > broke]
+
+
+def _prompt(items: list[tuple[Definition, Alarm | MuteRule]]) -> list[tuple[Definition, Alarm | MuteRule]]:
+    """Without the alarms that look at an hour or more at once, and the composites on them: budgets burn, Regions fail."""
+    left_out = {(d.region, item.name) for d, item in items if isinstance(item, MetricAlarm) and item.period >= SLOW_S}
+    while more := {
+        (d.region, item.name)
+        for d, item in items
+        if isinstance(item, CompositeAlarm) and any((d.region, child) in left_out for child in item.depends_on)
+    } - left_out:
+        left_out |= more
+    return [(d, item) for d, item in items if (d.region, item.name) not in left_out]
 
 
 def _play(topology: Topology, scenario: Scenario) -> Iterator[InputSeries]:
