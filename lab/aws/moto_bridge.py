@@ -7,7 +7,7 @@ never leave the process.
 from __future__ import annotations
 
 import fnmatch
-import importlib
+import importlib.util
 import io
 import logging
 import sys
@@ -51,7 +51,10 @@ RIGHT: dict[str, tuple[str, ...]] = {
     "secretsmanager": ("*Secret", "*SecretValue", "ListSecrets", "TagResource"),
     "servicediscovery": ("*",),
     "sqs": ("*",),
-    "ssm": ("*Parameter", "*Parameters", "*ParametersByPath", "*Document", "*Documents", "*DocumentVersion*", "UpdateDocumentDefaultVersion", "*Tags*Resource"),
+    "ssm": (
+        "*Parameter", "*Parameters", "*ParametersByPath", "*Document", "*Documents", "*DocumentVersion*", "UpdateDocumentDefaultVersion",
+        "*Tags*Resource",
+    ),
 }  # fmt: skip
 
 _HOP_HEADERS = {"content-length", "connection", "transfer-encoding", "server", "date"}
@@ -128,6 +131,8 @@ class Moto:
             with self._lock:
                 if self._application is None:
                     self._application = _application()
+        if "/ec2/aws4_request" in request.headers.get("authorization", ""):
+            _DeferredEc2.real()
         environ: dict[str, Any] = {
             "REQUEST_METHOD": request.method,
             "SCRIPT_NAME": "",
@@ -171,7 +176,8 @@ class Moto:
 def _application() -> Callable[..., Any]:
     """moto's server application. Its warnings are about itself and are silenced."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    sys.modules.setdefault("moto.ec2", _DeferredEc2("moto.ec2"))
+    if "moto.ec2" not in sys.modules:
+        sys.modules["moto.ec2"] = _DeferredEc2("moto.ec2")
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     application: Callable[..., Any] = DomainDispatcherApplication(create_backend_app)
@@ -183,6 +189,11 @@ class _DeferredEc2(types.ModuleType):
 
     moto's SSM imports all of EC2 for one lookup that the lab never makes: 190 MB and most of a second of instance types and offerings.
     """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        spec = importlib.util.find_spec(name)
+        self.__path__ = list(spec.submodule_search_locations or ()) if spec else []
 
     @property
     def ec2_backends(self) -> _Backends:
