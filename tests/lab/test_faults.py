@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 from lab.clock import LabClock
 from lab.control import Refused
 from lab.faults import CATALOGUE, Board, Catalogue, Fault, Ground, Where
+from lab.faults.__main__ import page
 
 GROUND = cast("Ground", SimpleNamespace(plan=SimpleNamespace(clock=LabClock.start(), regions={"us-east-1": None, "us-west-2": None})))
 
@@ -40,6 +42,11 @@ def test_the_catalogue_explains_each_fault_in_a_sentence() -> None:
         assert re.fullmatch(r"[A-Z].*\.", fault.sentence), fault.name
         assert fault.shows, fault.name
         assert not fault.shows.endswith("."), fault.name
+
+
+def test_the_page_about_faults_is_up_to_date() -> None:
+    """docs/lab/faults.md is what `python -m lab.faults` prints."""
+    assert (Path(__file__).parents[2] / "docs" / "lab" / "faults.md").read_text() == page()
 
 
 def test_the_catalogue_has_what_the_architecture_can_suffer() -> None:
