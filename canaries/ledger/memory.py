@@ -9,8 +9,6 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from canaries.ledger.book import Book
 from canaries.shared import aws
 
@@ -28,16 +26,20 @@ class Bucket:
     key: str
 
     def load(self) -> Book:
-        """The book, empty before the first run. Raises BookError."""
+        """The book, empty before the first run. Raises BookError.
+
+        Whether there is one is asked by listing: reading a key that is not there answers "access denied" to a role that may list only
+        its own prefix, and then a first run and a lost permission would look the same.
+        """
+        where = f"s3://{self.bucket}/{self.key} cannot be read"
         try:
-            body = self.client.get_object(Bucket=self.bucket, Key=self.key)["Body"].read()
-            return Book.from_json(json.loads(body))
-        except aws.errors() as error:
-            if isinstance(error, ClientError) and aws.short(error) in {"NoSuchKey", "404"}:
+            if not self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.key, MaxKeys=1).get("KeyCount"):
                 return Book()
-            raise BookError(f"s3://{self.bucket}/{self.key} cannot be read: {error}") from error
+            return Book.from_json(json.loads(self.client.get_object(Bucket=self.bucket, Key=self.key)["Body"].read()))
+        except aws.errors() as error:
+            raise BookError(f"{where}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise BookError(f"s3://{self.bucket}/{self.key} cannot be read: {error}") from error
+            raise BookError(f"{where}: {error}; it is not a ledger's book") from error
 
     def save(self, book: Book) -> None:
         """Keep the book. Raises BookError."""
