@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ RETRY_DELAYS_S = (60.0, 120.0)
 LONGEST_BACKOFF_S = 300.0
 OLDEST_S = 21_600
 REGION_POLL_S = 1.0
+AT_ONCE = 2  # of one function; AWS would start a sandbox for each event, which a laptop feels more than a short wait
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Events:
         self._world = world
         self._run = run
         self._agenda = Agenda(world.clock, "lambda", workers=16)
+        self._lanes: dict[str, threading.Semaphore] = {}
+        self._lock = threading.Lock()
 
     def accept(self, function: Function, payload: bytes) -> None:
         """Queue one event."""
@@ -59,6 +63,10 @@ class Events:
     def close(self) -> None:
         """Forget what is queued."""
         self._agenda.close()
+
+    def _lane(self, function: Function) -> threading.Semaphore:
+        with self._lock:
+            return self._lanes.setdefault(function.arn, threading.Semaphore(AT_ONCE))
 
     def _attempt(self, event: _Event) -> None:
         config = event.function.event_config or {}
@@ -70,7 +78,8 @@ class Events:
             self._finish(event, "EventAgeExceeded", None)
             return
         try:
-            outcome = self._run(event.function, event.id, event.payload)
+            with self._lane(event.function):
+                outcome = self._run(event.function, event.id, event.payload)
         except AwsError as error:
             if error.status in (429, 503):
                 event.throttled += 1

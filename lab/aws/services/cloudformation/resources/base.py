@@ -46,12 +46,13 @@ class Env:
 
     def call(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         """Call a service of the stack's Region; while that Region is down, wait for it. Raises `ResourceError` with the service's words."""
-        while self.world.is_down(self.region):
-            self.world.clock.sleep(REGION_POLL_S)
-        try:
-            return self.world.call(self.region, service, operation, **params)
-        except AwsError as error:
-            raise ResourceError(_handler_message(service, error), error.code) from error
+        while True:
+            try:
+                return self.world.call(self.region, service, operation, **params)
+            except AwsError as error:
+                if error.code != "RegionUnavailable":
+                    raise ResourceError(_handler_message(service, error), error.code) from error
+                self.world.clock.sleep(REGION_POLL_S)
 
     def name(self, limit: int = 64, lower: bool = False) -> str:
         """A name for a resource without one: ``stack-logical-RANDOM``."""
