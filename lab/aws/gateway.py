@@ -44,6 +44,8 @@ CLUSTER = "route53-recovery-cluster"
 # Links in SNS's messages are followed without a signature.
 _UNSIGNED_ACTIONS = {"ConfirmSubscription": "sns", "Unsubscribe": "sns"}
 
+# Bodies above this are refused as they come over the wire, compressed or not.
+_MAX_BODY = {("cloudwatch", "PutMetricData"): 1_048_576}
 # What a request to a path that is no operation needs the permission for.
 _RAW_ACTIONS = {"/v1/traces": "PutTraceSegments", "/v1/logs": "PutLogEvents", "/v1/metrics": "PutMetricData"}
 
@@ -132,6 +134,8 @@ class Gateway:
             faulted = self._obey(region, service, call.operation.name if call else None)
             if faulted:
                 return None
+            if call and len(request.body) > _MAX_BODY.get((service, call.operation.name), len(request.body)):
+                raise AwsError("RequestEntityTooLarge", "Request exceeded the maximum size of 1048576 bytes.", 413)
             protocol = call.protocol if call else self.world.catalogue.model(service).protocol
             if signature.region != region and not (service in _GLOBAL or (service == "sts" and signature.region == "us-east-1")):
                 message = f"Credential should be scoped to a valid region, not '{signature.region}'."
