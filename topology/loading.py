@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 from pydantic import ValidationError
 
 from topology.document import Document, KeyPath, dotted, parse, read
@@ -107,6 +106,8 @@ def _models() -> tuple[tuple[str, ...], ...]:
 @cache
 def aws_regions() -> frozenset[str]:
     """Every Region that botocore's endpoint data knows."""
+    import botocore.session
+
     session = botocore.session.get_session()
     return frozenset(
         region for partition in session.get_available_partitions() for region in session.get_available_regions("cloudwatch", partition)
