@@ -1,4 +1,4 @@
-"""The store's data stores: Aurora (PostgreSQL), ElastiCache (Redis), Amazon MQ (AMQP), the DynamoDB global table, and the link between Regions."""
+"""The store's data: Aurora (PostgreSQL), ElastiCache (Redis), Amazon MQ (AMQP), the DynamoDB global table; and the link between Regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Region's message broker, for Amazon MQ for RabbitMQ: AMQP 0-9-1 on ``amqp_port``, and RabbitMQ's management API on ``amqp_admin_port``.
+"""One Region's message broker, for Amazon MQ for RabbitMQ: AMQP 0-9-1 on ``amqp_port``, management on ``amqp_admin_port``.
 
 ``python -m lab.data.amqp <region>``. Clients are those of RabbitMQ (pika): exchanges, queues, confirms, mandatory returns, prefetch,
 consumers, acknowledgements, dead letters. Queues live in memory; a restart forgets them, and clients declare what they need when they
@@ -32,13 +32,15 @@ from lab.plan import LabPlan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pamqp.common import FieldValue
+
 FRAME_MAX = 131_072
 CHANNEL_MAX = 2047
 HEARTBEAT_S = 60
 FRAME_HEADER = struct.Struct(">BHI")
 USERS = {"retail": "retail"}
 FILE_DESCRIPTORS = 65_536
-CAPABILITIES = {
+CAPABILITIES: dict[str, FieldValue] = {
     "publisher_confirms": True,
     "exchange_exchange_bindings": False,
     "basic.nack": True,
@@ -90,7 +92,8 @@ class Session:
         self.publishes = False
         self.blocked = False
         self.heard = time.monotonic()
-        self.name = "%s:%d" % (writer.get_extra_info("peername") or ("?", 0))[:2]
+        host, port = (writer.get_extra_info("peername") or ("?", 0))[:2]
+        self.name = f"{host}:{port}"
 
     # --- wire ---
 
@@ -149,7 +152,12 @@ class Session:
         if await self.reader.readexactly(8) != b"AMQP\x00\x00\x09\x01":
             self.writer.write(b"AMQP\x00\x00\x09\x01")
             return False
-        properties = {"product": "RabbitMQ", "version": "3.13.0", "platform": "Crosswatch lab", "capabilities": CAPABILITIES}
+        properties: dict[str, FieldValue] = {
+            "product": "RabbitMQ",
+            "version": "3.13.0",
+            "platform": "Crosswatch lab",
+            "capabilities": CAPABILITIES,
+        }
         self.send(0, commands.Connection.Start(0, 9, properties, "PLAIN AMQPLAIN", "en_US"))
         async with asyncio.timeout(10):
             _, start = await self.read()
@@ -383,7 +391,7 @@ class Session:
         queue.spread()
 
     def _on_basic_cancel(self, channel: Channel, value: commands.Basic.Cancel) -> None:
-        if known := channel.consumers.pop(value.consumer_tag, None):
+        if known := channel.consumers.pop(value.consumer_tag or "", None):
             queue, consumer, _ = known
             queue.consumers.remove(consumer)
             if queue.auto_delete and not queue.consumers:
@@ -430,7 +438,7 @@ class Session:
         self._reject(channel, self._tags(channel, value.delivery_tag, value.multiple), value.requeue)
 
     def _on_basic_reject(self, channel: Channel, value: commands.Basic.Reject) -> None:
-        self._reject(channel, self._tags(channel, value.delivery_tag, False), value.requeue)
+        self._reject(channel, self._tags(channel, value.delivery_tag or 0, False), value.requeue)
 
     def _reject(self, channel: Channel, tags: list[int], requeue: bool) -> None:
         if requeue:

@@ -277,7 +277,9 @@ class Replicator:
 
 def make_log_groups(logs: Any) -> None:
     """The log group and stream of each service, for its logs and for its metrics; nothing where they exist."""
-    for group, stream in [(group, service) for service in SERVICES for group in (names.log_group(service), names.metrics_log_group(service))]:
+    for group, stream in [
+        (group, service) for service in SERVICES for group in (names.log_group(service), names.metrics_log_group(service))
+    ]:
         with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
             logs.create_log_group(logGroupName=group)
         with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):

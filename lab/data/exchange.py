@@ -254,9 +254,15 @@ class Vhost:
         if exchange is None or exchange not in self.exchanges:
             return
         headers = dict(message.properties.headers or {})
-        deaths = list(headers.get("x-death") or [])
-        deaths.insert(0, {"queue": queue.name, "reason": reason, "exchange": message.exchange, "routing-keys": [message.key], "count": 1})
-        headers["x-death"] = deaths
+        earlier = headers.get("x-death")
+        death: dict[str, Any] = {
+            "queue": queue.name,
+            "reason": reason,
+            "exchange": message.exchange,
+            "routing-keys": [message.key],
+            "count": 1,
+        }
+        headers["x-death"] = [death, *(earlier if isinstance(earlier, list) else [])]
         message.properties.headers = headers
         self.publish(exchange, queue.arguments.get("x-dead-letter-routing-key", message.key), message.properties, message.body)
 

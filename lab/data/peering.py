@@ -16,6 +16,7 @@ import contextlib
 import signal
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from lab.admin import Refusal, serve
@@ -49,14 +50,14 @@ class Peering:
         """Listen on all ports."""
         for key, port in self._here.peering_ports.items():
             other, database = key.split("/")
-            await asyncio.start_server(lambda r, w, o=other, d=database: self._relay(r, w, o, d), "127.0.0.1", port)
+            await asyncio.start_server(partial(self._relay, database, other), "127.0.0.1", port)
         for database, port in self._here.writer_ports.items():
-            await asyncio.start_server(
-                lambda r, w, d=database: self._relay(r, w, self.pins.get(d) or read_writer(self._plan, d), d), "127.0.0.1", port
-            )
+            await asyncio.start_server(partial(self._relay, database, None), "127.0.0.1", port)
         await serve(self._here.peering_port, self.handle)
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: str, database: str) -> None:
+    async def _relay(self, database: str, to: str | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection to the database in the Region ``to``, or to its writer."""
+        other = to or self.pins.get(database) or read_writer(self._plan, database)
         link = self.links.get(other, Link())
         self._open[other].add(writer)
         upstream: asyncio.StreamWriter | None = None

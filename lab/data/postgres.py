@@ -96,7 +96,8 @@ class Installation:
         )
         if done.returncode != 0 or "ERROR:  " in done.stderr:  # single-user mode goes on after an error, and ends with 0
             raise PostgresError(f"{program} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")
-        return done.stdout
+        printed: str = done.stdout
+        return printed
 
 
 def template(installation: Installation, folder: Path, schemas: dict[str, str]) -> Path:
@@ -130,9 +131,8 @@ def _databases(wanted: list[str]) -> list[str]:
     """SQL that makes the databases ``wanted``: of the two that initdb makes beside template1 first, since each one is 300 files to copy."""
     spare = ["postgres", "template0"]
     statements = ["UPDATE pg_database SET datistemplate = false, datallowconn = true WHERE datname = 'template0'"]
-    for name in wanted:
-        statements.append(f"ALTER DATABASE {spare.pop(0)} RENAME TO {name}" if spare else f"CREATE DATABASE {name}")
-    return statements
+    statements += [f"ALTER DATABASE {old} RENAME TO {name}" for old, name in zip(spare, wanted, strict=False)]
+    return statements + [f"CREATE DATABASE {name}" for name in wanted[len(spare) :]]
 
 
 def _statements(sql: list[str]) -> str:
@@ -210,7 +210,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  # one system call, no locks
                 **_identity(),
             )
         deadline = time.monotonic() + within_s

@@ -175,7 +175,7 @@ class LoadBalancer:
                 now=self.clock.now(),
                 balancer=self.window.balancer,
                 group=self.window.group,
-                client="%s:%d" % (writer.get_extra_info("peername") or ("-", 0))[:2],
+                client=_peer(writer),
                 target=f"127.0.0.1:{target.port}" if target else "-",
                 request=request,
                 outcome=outcome,
@@ -221,11 +221,9 @@ class LoadBalancer:
 
     async def _refuse(self, writer: asyncio.StreamWriter, status: int) -> None:
         title = f"{status} {REASONS[status]}"
-        body = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n".encode()
-        writer.write(
-            f"HTTP/1.1 {title}\r\nServer: awselb/2.0\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-            + body
-        )
+        body = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
+        head = (f"HTTP/1.1 {title}", "Server: awselb/2.0", "Content-Type: text/html", f"Content-Length: {len(body)}", "Connection: close")
+        writer.write(("\r\n".join(head) + "\r\n\r\n" + body).encode())
         await writer.drain()
 
     # --- targets ---
@@ -265,9 +263,8 @@ class LoadBalancer:
         try:
             async with asyncio.timeout(max(0.5, self.clock.wall_seconds(check.timeout_s))):
                 reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
-                writer.write(
-                    f"GET {check.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: ELB-HealthChecker/2.0\r\nConnection: close\r\n\r\n".encode()
-                )
+                head_lines = (f"GET {check.path} HTTP/1.1", "Host: 127.0.0.1", "User-Agent: ELB-HealthChecker/2.0", "Connection: close")
+                writer.write(("\r\n".join(head_lines) + "\r\n\r\n").encode())
                 head = await read_head(reader)
         except TimeoutError:
             return "Target.Timeout"
@@ -322,6 +319,11 @@ class LoadBalancer:
                 window, self.window = self.window, Window(self.region, self._index, active_peak=len(self._clients))
                 return [datum.as_dict() for datum in window.data(self.healthy, unhealthy, len(self.targets))]
         raise Refusal(404, f"no such path: {method} /{'/'.join(path)}")
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    host, port = (writer.get_extra_info("peername") or ("-", 0))[:2]
+    return f"{host}:{port}"
 
 
 def changed(attributes: Attributes, values: dict[str, Any]) -> Attributes:

@@ -137,6 +137,7 @@ def access_line(
     return (
         f"https {done} {balancer} {client} {target} {seconds} {status} {target_status} {outcome.received} {outcome.sent} "
         f'"{request.first} {url} {request.third}" "{agent}" {cipher[0] if cipher else "-"} {cipher[1] if cipher else "-"} '
-        f'arn:aws:elasticloadbalancing:{group} "{trace}" "{host.partition(":")[0]}" "session-reused" 0 {began} "forward" {redirect} {error} '
+        f'arn:aws:elasticloadbalancing:{group} "{trace}" "{host.partition(":")[0]}" "session-reused" 0 {began} "forward" '
+        f"{redirect} {error} "
         f'"{target}" "{target_status}" "-" "-"'
     )

@@ -8,7 +8,7 @@ Environment: PORT, RETAIL_CARTS_TABLE, and boto3's own (AWS_REGION, AWS_ENDPOINT
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.dynamodb.conditions import Key
@@ -18,34 +18,66 @@ from flask import Flask, Response, jsonify, request
 
 from lab.store.service import create, log, serve, setting
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 MAX_QUANTITY = 99
 
 
-def application(table: Any) -> Flask:
-    """The service over a boto3 DynamoDB table."""
-    app = create("carts")
+class Carts:
+    """The carts in a boto3 DynamoDB table."""
 
-    def items_of(customer: str) -> list[dict[str, Any]]:
-        return [as_item(item) for item in table.query(KeyConditionExpression=Key("customerId").eq(customer))["Items"]]
+    def __init__(self, table: Any) -> None:
+        self.table = table
 
-    def put(customer: str, item: str, quantity: int, price: int) -> dict[str, Any]:
-        done = table.update_item(
-            Key={"customerId": customer, "itemId": item},
+    def items(self, customer: str) -> list[dict[str, Any]]:
+        """What is in a cart."""
+        return [as_item(item) for item in self.table.query(KeyConditionExpression=Key("customerId").eq(customer))["Items"]]
+
+    def item(self, customer: str, item: str) -> dict[str, Any] | None:
+        """One item of a cart."""
+        found = self.table.get_item(Key={"customerId": customer, "itemId": item}).get("Item")
+        return as_item(found) if found else None
+
+    def add(self, customer: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Put more of an item into a cart; returns it as it is then."""
+        done = self.table.update_item(
+            Key={"customerId": customer, "itemId": item["itemId"]},
             UpdateExpression="SET unitPrice = :price ADD quantity :quantity",
-            ExpressionAttributeValues={":price": price, ":quantity": quantity},
+            ExpressionAttributeValues={":price": item["unitPrice"], ":quantity": item["quantity"]},
             ReturnValues="ALL_NEW",
         )
         return as_item(done["Attributes"])
 
+    def set(self, customer: str, item: Mapping[str, Any]) -> None:
+        """Put an item into a cart in place of what was there."""
+        self.table.put_item(Item={"customerId": customer} | {key: item[key] for key in ("itemId", "quantity", "unitPrice")})
+
+    def remove(self, customer: str, *items: str) -> None:
+        """Take items out of a cart."""
+        with self.table.batch_writer() as batch:
+            for item in items:
+                batch.delete_item(Key={"customerId": customer, "itemId": item})
+
+    def merge(self, session: str, customer: str) -> None:
+        """Move what a session has gathered into a customer's cart."""
+        items = self.items(session)
+        for item in items:
+            self.add(customer, item)
+        self.remove(session, *(item["itemId"] for item in items))
+
+
+def application(carts: Carts) -> Flask:
+    """The service over its table."""
+    app = create("carts")
+
     @app.get("/carts/<customer>")
     def cart(customer: str) -> Response:
-        return jsonify(customerId=customer, items=items_of(customer))
+        return jsonify(customerId=customer, items=carts.items(customer))
 
     @app.delete("/carts/<customer>")
     def clear(customer: str) -> tuple[str, int]:
-        with table.batch_writer() as batch:
-            for item in items_of(customer):
-                batch.delete_item(Key={"customerId": customer, "itemId": item["itemId"]})
+        carts.remove(customer, *(item["itemId"] for item in carts.items(customer)))
         return "", 202
 
     @app.get("/carts/<customer>/merge")
@@ -53,40 +85,35 @@ def application(table: Any) -> Flask:
         session = request.args.get("sessionId", "")
         if not session:
             return jsonify(error="sessionId: missing"), 400
-        for item in items_of(session):
-            put(customer, item["itemId"], item["quantity"], item["unitPrice"])
-            table.delete_item(Key={"customerId": session, "itemId": item["itemId"]})
+        carts.merge(session, customer)
         return "", 202
 
     @app.get("/carts/<customer>/items")
     def items(customer: str) -> Response:
-        return jsonify(items_of(customer))
+        return jsonify(carts.items(customer))
 
     @app.post("/carts/<customer>/items")
     def add(customer: str) -> tuple[Response, int]:
-        item = request.get_json(silent=True)
-        if problem := problem_with(item):
-            return jsonify(error=problem), 400
-        return jsonify(put(customer, item["itemId"], item["quantity"], item["unitPrice"])), 201
+        item: Any = request.get_json(silent=True)
+        problem = problem_with(item)
+        return (jsonify(error=problem), 400) if problem else (jsonify(carts.add(customer, item)), 201)
 
     @app.patch("/carts/<customer>/items")
     def change(customer: str) -> tuple[Response | str, int]:
-        item = request.get_json(silent=True)
+        item: Any = request.get_json(silent=True)
         if problem := problem_with(item):
             return jsonify(error=problem), 400
-        table.put_item(
-            Item={"customerId": customer, "itemId": item["itemId"], "quantity": item["quantity"], "unitPrice": item["unitPrice"]}
-        )
+        carts.set(customer, item)
         return "", 202
 
     @app.get("/carts/<customer>/items/<item>")
     def one(customer: str, item: str) -> tuple[Response, int]:
-        found = table.get_item(Key={"customerId": customer, "itemId": item}).get("Item")
-        return (jsonify(as_item(found)), 200) if found else (jsonify(error=f"no item {item}"), 404)
+        found = carts.item(customer, item)
+        return (jsonify(found), 200) if found else (jsonify(error=f"no item {item}"), 404)
 
     @app.delete("/carts/<customer>/items/<item>")
     def remove(customer: str, item: str) -> tuple[str, int]:
-        table.delete_item(Key={"customerId": customer, "itemId": item})
+        carts.remove(customer, item)
         return "", 202
 
     @app.errorhandler(ClientError)
@@ -118,4 +145,4 @@ def as_item(item: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     config = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2, "mode": "standard"}, max_pool_connections=16)
-    serve(application(boto3.resource("dynamodb", config=config).Table(setting("RETAIL_CARTS_TABLE"))))
+    serve(application(Carts(boto3.resource("dynamodb", config=config).Table(setting("RETAIL_CARTS_TABLE")))))

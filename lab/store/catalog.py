@@ -16,7 +16,10 @@ from flask import Flask, Response, jsonify, request
 from lab.store.database import Endpoint, Unavailable
 from lab.store.service import create, log, serve, setting
 
-PRODUCT = "id::text, name, description, image_url, price, count, ARRAY(SELECT t.name FROM product_tag t WHERE t.product_id = product.id ORDER BY 1) AS tags"
+PRODUCT = (
+    "id::text, name, description, image_url, price, count,"
+    " ARRAY(SELECT t.name FROM product_tag t WHERE t.product_id = product.id ORDER BY 1) AS tags"
+)
 TAGGED = "(%s::text[] IS NULL OR EXISTS (SELECT FROM product_tag t WHERE t.product_id = product.id AND t.name = ANY(%s::text[])))"
 ORDER = {"": "name", "name": "name", "price": "price, name"}
 MAX_SIZE = 50

@@ -23,6 +23,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab.admin import Refusal, serve
@@ -67,7 +68,7 @@ class Window:
     response_ms: list[float] = field(default_factory=list)
 
     def data(self, client: str, service: str, endpoints: int) -> Iterator[Datum]:
-        """The metrics of the period: what the called service's proxy sees by DiscoveryName, what the client's sees by TargetDiscoveryName."""
+        """The metrics of the period: the called service's proxy reports by DiscoveryName, the client's by TargetDiscoveryName."""
         cluster = names.CLUSTER
         served = [{"DiscoveryName": service}, {"DiscoveryName": service, "ServiceName": service, "ClusterName": cluster}]
         called = [{"TargetDiscoveryName": service}, {"TargetDiscoveryName": service, "ServiceName": client, "ClusterName": cluster}]
@@ -103,12 +104,11 @@ class Mesh:
         here = self._plan.regions[self._region]
         for client, services in CALLS.items():
             for service in services:
-                await asyncio.start_server(
-                    lambda r, w, c=client, s=service: self._serve(r, w, c, s), CLIENTS[client], here.connect_ports[service], limit=MAX_HEAD
-                )
+                port = here.connect_ports[service]
+                await asyncio.start_server(partial(self._serve, client, service), CLIENTS[client], port, limit=MAX_HEAD)
         await serve(here.connect_admin_port, self.handle)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: str, service: str) -> None:
+    async def _serve(self, client: str, service: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pair = (client, service)
         self._windows[pair].new_connections += 1
         self._open[pair] += 1
@@ -141,12 +141,15 @@ class Mesh:
             return outcome, outcome.status
         status = 504 if outcome.end in {End.TIMEOUT, End.CONNECT_TIMEOUT} else 503
         text = "upstream request timeout" if status == 504 else f"no healthy upstream: {outcome.end.value}"
-        body = text.encode()
         phrase = "Gateway Timeout" if status == 504 else "Service Unavailable"
-        writer.write(
-            f"HTTP/1.1 {status} {phrase}\r\nServer: envoy\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-            + body
+        head = (
+            f"HTTP/1.1 {status} {phrase}",
+            "Server: envoy",
+            "Content-Type: text/plain",
+            f"Content-Length: {len(text)}",
+            "Connection: close",
         )
+        writer.write(("\r\n".join(head) + "\r\n\r\n" + text).encode())
         await writer.drain()
         return outcome, status
 

@@ -163,7 +163,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  # one system call, no locks
             )
         service.tasks[identity] = Task(identity, service.name, port, service.revision, process, time.monotonic())
         self._say(service, f"started task {identity} of revision {service.revision}")
@@ -326,7 +326,7 @@ class Cluster:
 
 
 def service_data(service: Service, cpu_s_per_s: list[float], memory_mb: list[float]) -> Iterator[Datum]:
-    """ECS's and Container Insights' metrics of one service. Utilisation exists only where tasks run; counts exist as long as the service."""
+    """ECS's and Container Insights' metrics of one service. Utilisation exists only where tasks run, counts always."""
     dimensions = [{"ClusterName": names.CLUSTER, "ServiceName": service.name}]
     percent = [100 * value / CPUS for value in cpu_s_per_s]
     filled = [100 * value / MEMORY_MB for value in memory_mb]

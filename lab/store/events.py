@@ -80,7 +80,10 @@ class Outbox:
 
 
 def consume(url: str, handle: Callable[[bytes], None]) -> None:
-    """Hand every event in the queue to ``handle``, in a thread of its own, and acknowledge it; what it cannot read goes to the dead letters."""
+    """Hand every event in the queue to ``handle``, in a thread of its own, and acknowledge it.
+
+    What ``handle`` cannot read goes to the dead letters.
+    """
 
     def handled(channel: BlockingChannel, method: Any, _properties: Any, body: bytes) -> None:
         try:

@@ -73,7 +73,9 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
         raise BadMessage("the head is too long") from error
     lines = raw[:-4].lstrip(b"\r\n").split(b"\r\n")
     words = lines[0].decode("latin-1").split(" ", 2)
-    if len(words) < 2 or not ((words[0].startswith("HTTP/1.") and words[1].isdigit()) or (len(words) == 3 and words[2].startswith("HTTP/1."))):
+    is_response = len(words) >= 2 and words[0].startswith("HTTP/1.") and words[1].isdigit()
+    is_request = len(words) == 3 and words[2].startswith("HTTP/1.")
+    if not (is_response or is_request):
         raise BadMessage(f"not a first line of HTTP/1.1: {lines[0][:80]!r}")
     headers = []
     for line in lines[1:]:
@@ -84,48 +86,50 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
     return Head(words[0], words[1], words[2] if len(words) == 3 else "", headers, len(raw))
 
 
-async def copy_body(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None, bodiless: bool = False) -> int:
-    """Pass the body that follows ``head`` on (to nobody, with None); returns its size. Raises `BadMessage` where it ends too early."""
-    copied = 0
-
-    async def exactly(size: int) -> None:
-        nonlocal copied
-        while size:
-            data = await reader.read(min(size, CHUNK))
-            if not data:
-                raise BadMessage("the connection ended within a body")
-            size -= len(data)
-            copied += len(data)
-            if writer is not None:
-                writer.write(data)
-                await writer.drain()
-
+async def copy_body(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bodiless: bool = False) -> int:
+    """Pass the body that follows ``head`` on; returns its size. Raises `BadMessage` where it ends too early."""
     if bodiless:
         return 0
     if head.get(b"transfer-encoding").lower() == b"chunked":
-        while True:
-            line = await reader.readuntil(b"\r\n")
-            if writer is not None:
-                writer.write(line)
-            try:
-                size = int(line.split(b";")[0], 16)
-            except ValueError as error:
-                raise BadMessage(f"not a chunk's size: {line[:40]!r}") from error
-            await exactly(size + 2)
-            if size == 0:
-                return copied
+        return await _copy_chunks(reader, writer)
     length = head.get(b"content-length")
     if length:
         if not length.isdigit():
             raise BadMessage(f"not a length: {length[:40]!r}")
-        await exactly(int(length))
-    elif head.first.startswith("HTTP/"):
+        return await _copy_exactly(int(length), reader, writer)
+    copied = 0
+    if head.first.startswith("HTTP/"):  # a response without a length ends with the connection, a request without one has no body
         while data := await reader.read(CHUNK):
             copied += len(data)
-            if writer is not None:
-                writer.write(data)
-                await writer.drain()
+            writer.write(data)
+            await writer.drain()
     return copied
+
+
+async def _copy_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    copied = 0
+    while True:
+        line = await reader.readuntil(b"\r\n")
+        writer.write(line)
+        try:
+            size = int(line.split(b";")[0], 16)
+        except ValueError as error:
+            raise BadMessage(f"not a chunk's size: {line[:40]!r}") from error
+        copied += await _copy_exactly(size + 2, reader, writer)
+        if size == 0:
+            return copied
+
+
+async def _copy_exactly(size: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    left = size
+    while left:
+        data = await reader.read(min(left, CHUNK))
+        if not data:
+            raise BadMessage("the connection ended within a body")
+        left -= len(data)
+        writer.write(data)
+        await writer.drain()
+    return size
 
 
 class Connection:

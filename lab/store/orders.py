@@ -36,7 +36,7 @@ def application(reader: Endpoint, writer: Endpoint, outbox: Outbox, region: str)
 
     @app.post("/orders")
     def place() -> tuple[Response, int]:
-        wanted = request.get_json(silent=True)
+        wanted: Any = request.get_json(silent=True)
         if problem := problem_with(wanted):
             return jsonify(error=problem), 400
         order = {
@@ -60,7 +60,8 @@ def application(reader: Endpoint, writer: Endpoint, outbox: Outbox, region: str)
         page, size = positive(request.args.get("page"), 1), min(positive(request.args.get("size"), 20), MAX_SIZE)
         email, synthetic = request.args.get("email") or None, request.args.get("synthetic") == "true"
         rows = reader.rows(
-            f"SELECT {COLUMNS} FROM customer_order WHERE synthetic = %s AND (%s::text IS NULL OR email = %s) ORDER BY created_on DESC LIMIT %s OFFSET %s",
+            f"SELECT {COLUMNS} FROM customer_order WHERE synthetic = %s AND (%s::text IS NULL OR email = %s)"
+            " ORDER BY created_on DESC LIMIT %s OFFSET %s",
             (synthetic, email, email, size, (page - 1) * size),
         )
         return jsonify([as_order(row, items_of(reader, row["id"])) for row in rows])

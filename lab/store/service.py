@@ -28,6 +28,8 @@ from flask import Flask, Response, g, jsonify, request
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from werkzeug.datastructures import Headers
+
 SYNTHETIC_HEADER = "X-Crosswatch-Synthetic"
 SYNTHETIC_BAGGAGE = "crosswatch.synthetic=true"
 MEGABYTE = 1 << 20
@@ -36,7 +38,7 @@ UNTOUCHED = ("/chaos", "/health", "/actuator")
 log = logging.getLogger("retail")
 
 
-def is_synthetic(headers: Mapping[str, str]) -> bool:
+def is_synthetic(headers: Mapping[str, str] | Headers) -> bool:
     """Whether a request carries the mark of a canary: W3C baggage or our own header."""
     members = [member.split(";")[0].strip() for member in headers.get("baggage", "").split(",")]
     return SYNTHETIC_BAGGAGE in members or headers.get(SYNTHETIC_HEADER, "").lower() in {"1", "true"}
@@ -144,7 +146,7 @@ def create(name: str, **options: str) -> Flask:
     @app.delete("/chaos")
     @app.delete("/chaos/<kind>")
     @app.delete("/chaos/<kind>/<value>")
-    def heal(kind: str | None = None, value: str = "") -> Response:
+    def heal(kind: str | None = None, value: str = "") -> Response:  # noqa: ARG001  # the sample's paths name the value again
         chaos.clear(kind)
         return jsonify(chaos.describe())
 

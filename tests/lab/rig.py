@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class Rig:
                 )
         for spec in specs:
             if spec.ready is not None:
-                wait_for(f"{spec.name} to be ready", spec.ready, began + within_s - time.monotonic(), lambda name=spec.name: self.log(name))
+                wait_for(f"{spec.name} to be ready", spec.ready, began + within_s - time.monotonic(), partial(self.log, spec.name))
         return time.monotonic() - began
 
     def stop(self, name: str, number: int = signal.SIGTERM, within_s: float = 15.0) -> None:

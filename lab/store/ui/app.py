@@ -52,10 +52,62 @@ class Backends:
     orders: Backend
 
 
+class Pages:
+    """What every page needs: the services behind, and where it is served from."""
+
+    def __init__(self, back: Backends, region: str, task: str) -> None:
+        self.back = back
+        self._place = {"region": region, "task": task, "fields": FIELDS}
+
+    def render(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A page from its template."""
+        return make_response(render_template(template, **self._place, **values), status)
+
+    def sorry(self, title: str, text: str, status: int) -> Response:
+        """The page that says what is wrong."""
+        return self.render("error.html", status, title=title, text=text)
+
+    def nothing_to_buy(self) -> Response:
+        """The answer to a checkout without a cart."""
+        return self.sorry("Nothing to check out", "Your cart is empty, or this order has been placed already.", 409)
+
+    def cart_lines(self) -> list[dict[str, Any]]:
+        """The customer's cart with its products."""
+        items = self.back.carts.get(f"/carts/{g.session}/items")
+        found = [(self.back.catalog.find(f"/catalogue/product/{item['itemId']}"), item) for item in items]
+        return [
+            {"product": product, "quantity": item["quantity"], "total": item["quantity"] * item["unitPrice"]}
+            for product, item in found
+            if product
+        ]
+
+
 def application(back: Backends, region: str, task: str) -> Flask:
     """The UI in ``region``."""
     app = create("ui", template_folder=str(HERE / "templates"))
-    metadata = f"region={region}; task={task}"
+    pages = Pages(back, region, task)
+    _know_customers(app, f"region={region}; task={task}")
+    for part in (_browsing, _cart, _checkout, _orders):
+        part(app, pages)
+
+    @app.get("/assets/<path:name>")
+    def asset(name: str) -> Response:
+        return send_from_directory(os.environ.get("RETAIL_ASSETS", str(HERE / "assets")), name, max_age=3600)
+
+    @app.errorhandler(404)
+    def missing(_error: Exception) -> Response:
+        return pages.sorry("Not here", "There is no such page.", 404)
+
+    @app.errorhandler(BackendError)
+    def broken(error: BackendError) -> Response:
+        log.error("%s %s: %s", request.method, request.path, error)
+        return pages.sorry("Something is broken", f"We cannot reach our {error.service} right now. Please try again.", 500)
+
+    return app
+
+
+def _know_customers(app: Flask, metadata: str) -> None:
+    """Sessions, and the header that says where an answer came from."""
 
     @app.before_request
     def know_the_customer() -> None:
@@ -72,8 +124,9 @@ def application(back: Backends, region: str, task: str) -> Flask:
             response.set_cookie(SESSION_COOKIE, g.session, httponly=True, samesite="Lax", path="/")
         return response
 
-    def page(template: str, status: int = 200, **values: Any) -> Response:
-        return make_response(render_template(template, region=region, task=task, fields=FIELDS, **values), status)
+
+def _browsing(app: Flask, pages: Pages) -> None:
+    catalog_service = pages.back.catalog
 
     @app.get("/")
     def root() -> BaseResponse:
@@ -81,146 +134,127 @@ def application(back: Backends, region: str, task: str) -> Flask:
 
     @app.get("/home")
     def home() -> Response:
-        return page("home.html", products=back.catalog.get("/catalogue", size=3, order="price"), tags=back.catalog.get("/catalogue/tags"))
+        products = catalog_service.get("/catalogue", size=3, order="price")
+        return pages.render("home.html", products=products, tags=catalog_service.get("/catalogue/tags"))
 
     @app.get("/catalog")
     def catalog() -> Response:
         tag, number, size = request.args.get("tag", ""), _number("page", 1), _number("size", 3)
-        total = back.catalog.get("/catalogue/size", tags=tag)["size"]
-        products = back.catalog.get("/catalogue", tags=tag, page=number, size=size)
-        pages = max(1, -(-total // size))
-        return page(
-            "catalog.html", products=products, tags=back.catalog.get("/catalogue/tags"), tag=tag, number=number, pages=pages, size=size
-        )
+        total = catalog_service.get("/catalogue/size", tags=tag)["size"]
+        products = catalog_service.get("/catalogue", tags=tag, page=number, size=size)
+        count = max(1, -(-total // size))
+        tags = catalog_service.get("/catalogue/tags")
+        return pages.render("catalog.html", products=products, tags=tags, tag=tag, number=number, pages=count, size=size)
 
     @app.get("/catalog/<identity>")
     def product(identity: str) -> Response:
-        found = back.catalog.find(f"/catalogue/product/{identity}")
-        return (
-            page("product.html", product=found)
-            if found
-            else page("error.html", 404, title="No such watch", text="We do not sell this one.")
-        )
+        found = catalog_service.find(f"/catalogue/product/{identity}")
+        return pages.render("product.html", product=found) if found else pages.sorry("No such watch", "We do not sell this one.", 404)
 
+
+def _cart(app: Flask, pages: Pages) -> None:
     @app.get("/cart")
     def cart() -> Response:
-        return page("cart.html", lines=cart_lines())
+        return pages.render("cart.html", lines=pages.cart_lines())
 
     @app.post("/cart")
     def add_to_cart() -> BaseResponse:
-        found = back.catalog.find(f"/catalogue/product/{request.form.get('productId', '')}")
+        found = pages.back.catalog.find(f"/catalogue/product/{request.form.get('productId', '')}")
         if not found:
-            return page("error.html", 404, title="No such watch", text="We do not sell this one.")
-        back.carts.post(f"/carts/{g.session}/items", {"itemId": found["id"], "quantity": 1, "unitPrice": found["price"]})
+            return pages.sorry("No such watch", "We do not sell this one.", 404)
+        pages.back.carts.post(f"/carts/{g.session}/items", {"itemId": found["id"], "quantity": 1, "unitPrice": found["price"]})
         return redirect("/cart", 303)
 
     @app.post("/cart/remove")
     def remove_from_cart() -> BaseResponse:
-        back.carts.delete(f"/carts/{g.session}/items/{request.form.get('productId', '-')}")
+        pages.back.carts.delete(f"/carts/{g.session}/items/{request.form.get('productId', '-')}")
         return redirect("/cart", 303)
 
+
+def _checkout(app: Flask, pages: Pages) -> None:
+    service = pages.back.checkout
+
+    def current() -> dict[str, Any] | None:
+        return service.find(f"/checkout/{g.session}")
+
+    def update(checkout: dict[str, Any]) -> Any:
+        return service.post(f"/checkout/{g.session}/update", checkout)
+
     @app.get("/checkout")
-    def checkout() -> BaseResponse:
-        lines = cart_lines()
+    def begin() -> BaseResponse:
+        lines = pages.cart_lines()
         if not lines:
             return redirect("/cart", 303)
-        back.checkout.post(f"/checkout/{g.session}/update", {"items": as_checkout(lines)})
-        return page("checkout.html", values={}, errors={})
+        update({"items": as_checkout(lines)})
+        return pages.render("checkout.html", values={}, errors={})
 
     @app.post("/checkout")
     def address() -> Response:
         values = {name: request.form.get(name, "").strip() for name in FIELDS}
         errors = {name: label for name, (label, pattern) in FIELDS.items() if not re.fullmatch(pattern, values[name])}
-        current = back.checkout.find(f"/checkout/{g.session}")
-        if not current:
-            return page("error.html", 409, title="Nothing to check out", text="Your cart is empty.")
+        checkout = current()
+        if not checkout:
+            return pages.nothing_to_buy()
         if errors:
-            return page("checkout.html", values=values, errors=errors)
+            return pages.render("checkout.html", values=values, errors=errors)
         shipping = {name: value for name, value in values.items() if name != "email"}
-        current |= {"customerEmail": values["email"], "shippingAddress": shipping}
-        return page("delivery.html", checkout=back.checkout.post(f"/checkout/{g.session}/update", current))
+        return pages.render("delivery.html", checkout=update(checkout | {"customerEmail": values["email"], "shippingAddress": shipping}))
 
     @app.post("/checkout/delivery")
     def delivery() -> Response:
-        current = back.checkout.find(f"/checkout/{g.session}")
-        token = request.form.get("token", "")
-        if not current:
-            return page("error.html", 409, title="Nothing to check out", text="Your cart is empty.")
-        if not TOKEN.fullmatch(token) or token not in {rate["token"] for rate in current["shippingRates"]}:
-            return page("delivery.html", checkout=current)
-        return page("payment.html", checkout=back.checkout.post(f"/checkout/{g.session}/update", current | {"deliveryOptionToken": token}))
+        checkout, token = current(), request.form.get("token", "")
+        if not checkout:
+            return pages.nothing_to_buy()
+        if not TOKEN.fullmatch(token) or token not in {rate["token"] for rate in checkout["shippingRates"]}:
+            return pages.render("delivery.html", checkout=checkout)
+        return pages.render("payment.html", checkout=update(checkout | {"deliveryOptionToken": token}))
 
     @app.post("/checkout/payment")
     def payment() -> Response:
-        current = back.checkout.find(f"/checkout/{g.session}")
-        if not current:
-            return page("error.html", 409, title="Nothing to check out", text="Your cart is empty.")
-        return page("confirm.html", checkout=current)
+        checkout = current()
+        return pages.render("confirm.html", checkout=checkout) if checkout else pages.nothing_to_buy()
 
     @app.post("/checkout/confirm")
     def confirm() -> Response:
         try:
-            order = back.checkout.post(f"/checkout/{g.session}/submit", {})
+            order = service.post(f"/checkout/{g.session}/submit", {})
         except BackendError as error:
             if error.status != 404:
                 raise
-            return page("error.html", 409, title="Nothing to check out", text="Your cart is empty, or this order has been placed already.")
-        back.carts.delete(f"/carts/{g.session}")
-        response = make_response(jsonify(order)) if _wants_json() else page("order.html", order=order)
+            return pages.nothing_to_buy()
+        pages.back.carts.delete(f"/carts/{g.session}")
+        response = make_response(jsonify(order)) if _wants_json() else pages.render("order.html", order=order)
         response.headers["X-Retail-Order-Id"] = order["orderId"]
         return response
+
+
+def _orders(app: Flask, pages: Pages) -> None:
+    service = pages.back.orders
 
     @app.get("/orders")
     def orders() -> Response:
         email, number, size = request.args.get("email", ""), _number("page", 1), _number("size", 3)
-        return page(
-            "orders.html", orders=back.orders.get("/orders", email=email, page=number, size=size), email=email, number=number, size=size
-        )
+        found = service.get("/orders", email=email, page=number, size=size)
+        return pages.render("orders.html", orders=found, email=email, number=number, size=size)
 
     @app.get("/orders/<identity>")
     def order(identity: str) -> Response:
-        found = back.orders.find(f"/orders/{identity}")
+        found = service.find(f"/orders/{identity}")
         if _wants_json():
             return make_response(jsonify(found or {"error": f"no order {identity}"}), 200 if found else 404)
-        return (
-            page("orders.html", orders=[found]) if found else page("error.html", 404, title="No such order", text="We know no such order.")
-        )
+        return pages.render("orders.html", orders=[found]) if found else pages.sorry("No such order", "We know no such order.", 404)
 
     @app.delete("/orders/<identity>")
     def forget(identity: str) -> tuple[Response | str, int]:
         try:
-            back.orders.delete(f"/orders/{identity}")
+            service.delete(f"/orders/{identity}")
         except BackendError as error:
-            if error.status in {403, 404}:
-                return jsonify(
-                    error="only a canary's order can be deleted" if error.status == 403 else f"no order {identity}"
-                ), error.status
+            if error.status == 403:
+                return jsonify(error="only a canary's order can be deleted"), 403
+            if error.status == 404:
+                return jsonify(error=f"no order {identity}"), 404
             raise
         return "", 204
-
-    @app.get("/assets/<path:name>")
-    def asset(name: str) -> Response:
-        return send_from_directory(os.environ.get("RETAIL_ASSETS", str(HERE / "assets")), name, max_age=3600)
-
-    @app.errorhandler(404)
-    def missing(_error: Exception) -> Response:
-        return page("error.html", 404, title="Not here", text="There is no such page.")
-
-    @app.errorhandler(BackendError)
-    def broken(error: BackendError) -> Response:
-        log.error("%s %s: %s", request.method, request.path, error)
-        return page(
-            "error.html", 500, title="Something is broken", text=f"We cannot reach our {error.service} right now. Please try again."
-        )
-
-    def cart_lines() -> list[dict[str, Any]]:
-        lines = []
-        for item in back.carts.get(f"/carts/{g.session}/items"):
-            if found := back.catalog.find(f"/catalogue/product/{item['itemId']}"):
-                lines.append({"product": found, "quantity": item["quantity"], "total": item["quantity"] * item["unitPrice"]})
-        return lines
-
-    return app
 
 
 def as_checkout(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -56,7 +56,9 @@ class Running:
     def connect(self, password: str = "retail", **options: Any) -> pika.BlockingConnection:
         """A client's connection."""
         credentials = pika.PlainCredentials("retail", password)
-        return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", self.port, credentials=credentials, socket_timeout=3, **options))
+        return pika.BlockingConnection(
+            pika.ConnectionParameters("127.0.0.1", self.port, credentials=credentials, socket_timeout=3, **options)
+        )
 
     def ask(self, path: str) -> Any:
         """The management API's answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -47,7 +48,7 @@ def moto(made: Rig) -> list[ProcessSpec]:
             name=f"{name}/moto",
             argv=(sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(region.aws_port)),
             directory=data.ROOT,
-            ready=lambda port=region.aws_port: answers(port),
+            ready=partial(answers, region.aws_port),
         )
         for name, region in made.plan.regions.items()
     ]

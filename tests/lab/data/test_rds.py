@@ -55,7 +55,7 @@ def writer(client: Any) -> str:
     (one,) = client.describe_global_clusters(GlobalClusterIdentifier=GLOBAL)["GlobalClusters"]
     if one["Status"] != "available" or any(member["SynchronizationStatus"] != "connected" for member in one["GlobalClusterMembers"]):
         return ""
-    return next(member["DBClusterArn"].split(":")[3] for member in one["GlobalClusterMembers"] if member["IsWriter"])
+    return next(str(member["DBClusterArn"]).split(":")[3] for member in one["GlobalClusterMembers"] if member["IsWriter"])
 
 
 def arn(lab: Rig, region: str) -> str:
@@ -84,8 +84,12 @@ def test_a_failover_with_loss_leaves_a_snapshot_with_what_was_lost(cloud: Rig) -
     (snapshot,) = rds(cloud, EAST).describe_db_cluster_snapshots(DBClusterIdentifier=f"retail-orders-{EAST}")["DBClusterSnapshots"]
     assert snapshot["DBClusterSnapshotIdentifier"].startswith(f"rds:unplanned-global-failover-retail-orders-{EAST}-")
     old = rds(cloud, EAST)
-    old.restore_db_cluster_from_snapshot(DBClusterIdentifier="look", SnapshotIdentifier=snapshot["DBClusterSnapshotIdentifier"], Engine="aurora-postgresql")
-    old.create_db_instance(DBInstanceIdentifier="look-1", DBClusterIdentifier="look", Engine="aurora-postgresql", DBInstanceClass="db.r8g.large")
+    old.restore_db_cluster_from_snapshot(
+        DBClusterIdentifier="look", SnapshotIdentifier=snapshot["DBClusterSnapshotIdentifier"], Engine="aurora-postgresql"
+    )
+    old.create_db_instance(
+        DBInstanceIdentifier="look-1", DBClusterIdentifier="look", Engine="aurora-postgresql", DBInstanceClass="db.r8g.large"
+    )
     (restored,) = old.describe_db_clusters(DBClusterIdentifier="look")["DBClusters"]
     assert orders(restored["Port"]) == [1, 2]
     old.delete_db_instance(DBInstanceIdentifier="look-1")

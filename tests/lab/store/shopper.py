@@ -12,8 +12,14 @@ if TYPE_CHECKING:
 
 WATCH = "a0a4f044-b040-410d-8ead-4de0446aec7e"
 ADDRESS = {
-    "firstName": "Ada", "lastName": "L", "email": "ada@retail.test", "address1": "1 Main St", "city": "Portland", "state": "OR", "zip": "97201",
-}  # fmt: skip
+    "firstName": "Ada",
+    "lastName": "L",
+    "email": "ada@retail.test",
+    "address1": "1 Main St",
+    "city": "Portland",
+    "state": "OR",
+    "zip": "97201",
+}
 MARK = {"baggage": "crosswatch.synthetic=true"}
 
 
@@ -21,7 +27,7 @@ class _ByAddress(requests.adapters.HTTPAdapter):
     """Connects to a loopback address and checks the certificate for the store's name."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, assert_hostname="store.retail.test")  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **kwargs, assert_hostname="store.retail.test")
 
 
 class Shopper:

@@ -76,7 +76,9 @@ def test_a_purchase_is_read_back_in_both_regions(shop: Rig, west: Shopper) -> No
     """It is written to the writer in us-east-1, replicated, listed, published and consumed."""
     identity = west.buy()
     east = Shopper(shop, "us-east-1")
-    seen = wait_for("the order in us-east-1", lambda: (page := east.get(f"/orders/{identity}", headers=JSON)).status_code == 200 and page.json())
+    seen = wait_for(
+        "the order in us-east-1", lambda: (page := east.get(f"/orders/{identity}", headers=JSON)).status_code == 200 and page.json()
+    )
     assert seen["region"] == "us-west-2"
     assert seen["synthetic"] is False
     assert seen["items"][0]["productId"] == WATCH

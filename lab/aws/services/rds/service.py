@@ -1,4 +1,4 @@
-"""The RDS API's operations, over the `Fleet`. Answers have the shape of botocore's model; identifiers are case-insensitive, as AWS's are."""
+"""The RDS API's operations, over the `Fleet`. Answers have the shape of botocore's model; identifiers are case-insensitive, as on AWS."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Service:
 
     def describe_db_clusters(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The clusters of this Region, by identifier or ARN if given."""
-        found = [self._cluster(ctx, member) for member in self._members(ctx.region)]
+        found = [self._cluster(member) for member in self._members(ctx.region)]
         found += [self._restored_cluster(ctx, one) for one in self._restored[ctx.region].values()]
         if wanted := params.get("DBClusterIdentifier"):
             name = _identifier(wanted)
@@ -141,19 +141,18 @@ class Service:
 
     def describe_db_instances(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The instances of this Region's clusters."""
-        found = []
-        for cluster in self.describe_db_clusters(ctx, {})["DBClusters"]:
-            for one in cluster["DBClusterMembers"]:
-                found.append(
-                    {
-                        "DBInstanceIdentifier": one["DBInstanceIdentifier"],
-                        "DBClusterIdentifier": cluster["DBClusterIdentifier"],
-                        "DBInstanceStatus": cluster["Status"],
-                        "DBInstanceClass": "db.r8g.large",
-                        "Engine": ENGINE,
-                        "Endpoint": {"Address": cluster["Endpoint"], "Port": cluster["Port"]},
-                    }
-                )
+        found = [
+            {
+                "DBInstanceIdentifier": one["DBInstanceIdentifier"],
+                "DBClusterIdentifier": cluster["DBClusterIdentifier"],
+                "DBInstanceStatus": cluster["Status"],
+                "DBInstanceClass": "db.r8g.large",
+                "Engine": ENGINE,
+                "Endpoint": {"Address": cluster["Endpoint"], "Port": cluster["Port"]},
+            }
+            for cluster in self.describe_db_clusters(ctx, {})["DBClusters"]
+            for one in cluster["DBClusterMembers"]
+        ]
         if wanted := params.get("DBInstanceIdentifier"):
             found = [one for one in found if one["DBInstanceIdentifier"] == _identifier(wanted)]
             if not found:
@@ -173,7 +172,7 @@ class Service:
                 raise AwsError("DBClusterAlreadyExistsFault", f"DBCluster {member.name} already exists.")
             member.exists, member.attached, member.behind, member.owes_snapshot = True, True, True, None
             member.instances.clear()
-        return {"DBCluster": self._cluster(ctx, member)}
+        return {"DBCluster": self._cluster(member)}
 
     def delete_db_cluster(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """Delete a restored cluster, or a former member of a global database, once it has no instances."""
@@ -195,7 +194,7 @@ class Service:
             )
         if member.instances:
             raise AwsError("InvalidDBClusterStateFault", "Cluster cannot be deleted, it still contains DB instances in non-deleting state.")
-        answer = self._cluster(ctx, member)
+        answer = self._cluster(member)
         member.exists = False
         self._tell(member, "stop", {"how": "fast"})
         return {"DBCluster": answer | {"Status": "deleting"}}
@@ -337,7 +336,7 @@ class Service:
             }
         return answer
 
-    def _cluster(self, ctx: Context, member: Member) -> dict[str, Any]:
+    def _cluster(self, member: Member) -> dict[str, Any]:
         status = self._fleet.status(member)
         database = next(one for one in self._fleet.globals.values() if one.database == member.database)
         if not member.instances or member.behind:
