@@ -47,7 +47,7 @@ class Authority:
     def __init__(
         self, view: Callable[[], View], version: Callable[[], object], networks: Mapping[str, str], home: str, seed: int | None = None
     ) -> None:
-        self.faults = AuthorityFaults()
+        self._faults = AuthorityFaults()
         self._take_view, self._take_version = view, version
         self._networks = [(ipaddress.ip_network(network), region) for region, network in networks.items()]
         self._home = home
@@ -56,6 +56,16 @@ class Authority:
         self._view = view()
         self._kept: dict[tuple[bytes, str], bytes] = {}
         self._askers: dict[str, Asker] = {}
+
+    @property
+    def faults(self) -> AuthorityFaults:
+        """What is wrong with the name servers; set it whole."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: AuthorityFaults) -> None:
+        self._refresh()  # what they are stuck on is what is true now, not at the last question
+        self._faults = faults
 
     def quick(self, query: bytes, source: str, /) -> bytes | None:
         """The answer, at once; nothing while the name servers are down."""

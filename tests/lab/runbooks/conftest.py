@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab import admin
 from lab.aws import registry
 from lab.aws.gateway import Gateway
 from lab.aws.world import LocalWorld
@@ -58,12 +60,49 @@ class LabWithRunbooks:
             assert time.monotonic() < deadline, execution
             time.sleep(0.05)
 
+    def make_whole(self) -> None:
+        """Heal everything and put both Regions into service."""
+        for path in (
+            "/authority",
+            *(f"/resolvers/{name}" for name in self.plan.regions),
+            *(f"/arc/{name}" for name in self.plan.arc_ports),
+        ):
+            admin.call(self.plan.dns_admin_port, "POST", path, {})
+        controls = self.world.service("route53-recovery-cluster").controls
+        controls.update("eu-west-1", dict.fromkeys(controls.controls, "On"), controls.rules, self.plan.clock.now())
+        for balancer in self.dns._balancers.values():
+            balancer.healthy = True
+        self.dns._say_balancers()
+
+
+@contextlib.contextmanager
+def running(directory: Path, speed: float) -> Iterator[LabWithRunbooks]:
+    """A lab for a ``with`` block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "SERVICES", {name: registry.SERVICES[name] for name in OURS})
+        made = LabWithRunbooks(LabPlan.make(directory, speed=speed))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabWithRunbooks]:
+    """One lab for a whole module, at the wall's speed."""
+    with running(tmp_path_factory.mktemp("lab"), 1.0) as made:
+        yield made
+
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[LabWithRunbooks]:
-    monkeypatch.setattr(registry, "SERVICES", {name: registry.SERVICES[name] for name in OURS})
-    running = LabWithRunbooks(LabPlan.make(tmp_path, speed=getattr(request, "param", 1.0)))
-    try:
-        yield running
-    finally:
-        running.close()
+def lab(shared: LabWithRunbooks) -> LabWithRunbooks:
+    """The shared lab, whole, with both Regions in service."""
+    shared.make_whole()
+    return shared
+
+
+@pytest.fixture
+def fast_lab(tmp_path: Path) -> Iterator[LabWithRunbooks]:
+    """A lab of its own at speed 20."""
+    with running(tmp_path, 20.0) as made:
+        yield made
