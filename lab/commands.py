@@ -6,6 +6,7 @@ Exit codes: 0 success; 1 no lab runs, one runs already, or the lab refused; 2 un
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ app.add_typer(fault, name="fault")
 
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine to read.")]
 HEAL_WITHIN_S = 300.0
+REGION_NAME = r"[a-z]{2}(-[a-z]+)+-\d"
 
 
 @app.command()
@@ -38,6 +40,8 @@ def up(
     from lab.up import up as run
 
     regions = region or list(DEFAULT_REGIONS)
+    if strangers := [name for name in regions if not re.fullmatch(REGION_NAME, name)]:
+        raise typer.BadParameter(f"{', '.join(strangers)}: not the name of a Region, such as eu-central-1", param_hint="--region")
     if len(regions) < 2 or len(set(regions)) < len(regions):
         raise typer.BadParameter("name two or more different Regions, or none", param_hint="--region")
     raise typer.Exit(run(speed, regions, with_, deploy))

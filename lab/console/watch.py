@@ -5,6 +5,7 @@ One thread looks, at an even pace, however many pages are open; `Watch.wait` han
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -108,7 +109,7 @@ def strip(moments: Iterable[Moment], cell: tuple[str, str], now: float, window_s
     width = window_s / buckets
     letters = [" "] * buckets
     for moment in moments:
-        index = int((moment.at - (now - window_s)) / width)
+        index = math.floor((moment.at - (now - window_s)) / width)
         if 0 <= index < buckets or (index == buckets and moment.at <= now):
             letter = LETTERS.get(moment.cells.get(cell, ""), " ")
             index = min(index, buckets - 1)

@@ -60,17 +60,19 @@ class Lab:
             check=False,
         )
 
-    def client(self, service: str, region: str) -> Any:
-        """A boto3 client of the lab's administrator."""
+    def client(self, service: str, region: str, endpoint_url: str | None = None) -> Any:
+        """A boto3 client of the lab's administrator, patient as the SDK is by default only with a Region's own endpoint."""
         import boto3
+        from botocore.config import Config
 
         pair = self.plan.credentials["admin"]
         return boto3.client(
             service,
             region_name=region,
-            endpoint_url=self.plan.regions[region].aws_endpoint,
+            endpoint_url=endpoint_url or self.plan.regions[region].aws_endpoint,
             aws_access_key_id=pair.access_key,
             aws_secret_access_key=pair.secret_key,
+            config=Config(retries={"total_max_attempts": 1 if endpoint_url else 3}),
         )
 
     def wait(self, what: str, is_true: Callable[[], bool], within_s: float = 60.0) -> None:

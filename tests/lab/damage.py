@@ -275,11 +275,17 @@ def stuck_name(eyes: Eyes, region: str) -> bool:
 
 
 def cluster_refuses(count: int, eyes: Eyes, _region: str) -> bool:
+    """Whether so many of the cluster's endpoints do not say the state of a routing control."""
+    routing = lab_topology(eyes.plan).routing
+    assert routing is not None
+    arn = next(iter(routing.controls.values()))
+    home = next(iter(eyes.plan.regions))
     refused = 0
-    for port in eyes.plan.arc_ports.values():
+    for url in routing.cluster_endpoints.values():
+        client = eyes.lab.client("route53-recovery-cluster", home, endpoint_url=url)
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
+            client.get_routing_control_state(RoutingControlArn=arn)
+        except (ClientError, BotoCoreError):
             refused += 1
     return refused == count
 
