@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lab.aws.service import World
 
 SESSION_PREFIX = "assumed-role/"
-CACHE_WALL_S = 1.0  # IAM is eventually consistent; a policy that changed is seen after this long
+CACHE_WALL_S = 2.0  # IAM is eventually consistent; a policy that changed is seen after this long
 _NEEDS_NO_PERMISSION = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken"})
 _BY_NAME = frozenset({"cloudwatch", "s3", "sqs", "iam", "sts", "cloudformation", "autoscaling", "elbv2", "rds", "ec2"})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import datetime as dt
 import logging
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.aws.service import AwsError
-from lab.plan import DIRECTORY_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lab.aws.service import World
+    from lab.plan import LabPlan
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +97,10 @@ def vend(world: World, region: str, namespace: str, dimensions: Mapping[str, str
             publish(region, namespace, item.name, dimensions, float(item.value), item.unit)
 
 
-def workspace(name: str) -> Path:
+def workspace(world: World, name: str) -> Path:
     """A fresh folder for unpacked code, in the lab's state directory where there is one; removed when this process ends."""
-    state = os.environ.get(DIRECTORY_VARIABLE)
-    parent = Path(state) / "aws" if state else None
+    plan: LabPlan | None = getattr(world, "plan", None)
+    parent = plan.path / "aws" if plan else None
     if parent:
         parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"crosswatch-{name}-", dir=parent))

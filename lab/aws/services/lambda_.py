@@ -38,7 +38,7 @@ class Service:
         self._world = world
         self._functions: dict[tuple[str, str], Function] = {}
         self._lock = threading.RLock()
-        self._folder = workspace("lambda")
+        self._folder = workspace(world, "lambda")
         self._pool = Pool(world)
         self._events = Events(world, self.run)
 

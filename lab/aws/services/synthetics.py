@@ -40,7 +40,7 @@ class Service:
         self._lock = threading.RLock()
         self._canaries: dict[tuple[str, str], Canary] = {}
         self._groups: dict[str, Group] = {}
-        self._folder = workspace("synthetics")
+        self._folder = workspace(world, "synthetics")
         self._runner = Runner(world, self._folder, self._announce)
 
     def close(self) -> None:

@@ -349,6 +349,26 @@ def test_a_failed_update_goes_back(aws: LocalAws, cfn: Any) -> None:
     assert [one["TopicArn"].rpartition(":")[2] for one in aws.client("sns").list_topics()["Topics"]] == ["new"]
 
 
+def test_what_fails_half_way_leaves_nothing(aws: LocalAws, cfn: Any) -> None:
+    """A canary that ends in ERROR is deleted with its stack's update; a later change set adds it anew."""
+    role = {"RoleName": "half", "AssumeRolePolicyDocument": TRUST}
+    resources: dict[str, Any] = {"Role": {"Type": "AWS::IAM::Role", "Properties": role}}
+    assert make(cfn, "half", body(resources)) == "CREATE_COMPLETE"
+    canary = {
+        "Name": "half",
+        "RuntimeVersion": "syn-python-selenium-12.0",
+        "Code": {"Handler": "probe.handler", "S3Bucket": "nowhere", "S3Key": "probe.zip"},
+        "ArtifactS3Location": "s3://nowhere/runs",
+        "ExecutionRoleArn": {"Fn::GetAtt": ["Role", "Arn"]},
+        "Schedule": {"Expression": "rate(1 minute)"},
+    }
+    resources["Canary"] = {"Type": "AWS::Synthetics::Canary", "Properties": canary}
+    assert change(cfn, "half", body(resources)) == "UPDATE_ROLLBACK_COMPLETE"
+    assert "NoSuchBucket" in reasons(cfn, "half", "Canary")
+    assert aws.client("synthetics").describe_canaries()["Canaries"] == []
+    assert changes(cfn, "half", body(resources))["Canary"]["Action"] == "Add"
+
+
 def test_a_rollback_that_fails_can_be_continued(aws: LocalAws, cfn: Any) -> None:
     """A topic that was deleted behind the stack's back cannot be restored; skipping it ends the rollback."""
     sns = aws.client("sns")

@@ -6,6 +6,7 @@ an event of the stack. `Operation` works on one stack and is used by one thread.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -159,8 +160,9 @@ class Operation:
                 self._refuse_same_name(kind.name_property, current, wanted, definition)
             self._event(resource, f"{verb}_IN_PROGRESS", _REPLACING if current and anew else "", properties)
             if anew:
-                resource.physical = kind.create(env, wanted)
+                resource.properties = wanted
                 self._note(Step(resource, current, replaced=current is not None))
+                resource.physical = kind.create(replace(env, made=functools.partial(setattr, resource, "physical")), wanted)
             elif current is not None:
                 self._note(Step(resource, current))
                 kind.update(env, current.physical, current.properties, wanted)

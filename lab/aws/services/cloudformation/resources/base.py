@@ -20,7 +20,7 @@ from lab.aws.service import AwsError
 from lab.aws.services.cloudformation.errors import ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from lab.aws.service import World
 
@@ -31,9 +31,16 @@ TAGS = [{"Key": TEXT, "Value": TEXT}]
 REGION_POLL_S = 1.0
 
 
+def _forget(_identity: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Env:
-    """Where a resource is made: its stack and logical name, and the services, called as CloudFormation."""
+    """Where a resource is made: its stack and logical name, and the services, called as CloudFormation.
+
+    A creation of several steps tells ``made`` the physical id after the first, so that a failure of a later one leaves nothing behind.
+    """
 
     world: World
     region: str
@@ -43,6 +50,7 @@ class Env:
     logical: str
     tags: Mapping[str, str]
     previous_tags: Mapping[str, str] = field(default_factory=dict)
+    made: Callable[[str], None] = _forget
 
     def call(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         """Call a service of the stack's Region; while that Region is down, wait for it. Raises `ResourceError` with the service's words."""

@@ -33,6 +33,7 @@ class Function(ResourceType):
         name = self.named(env, props)
         params = {**self.parameters(props), "FunctionName": name, "Code": _code(props), "Tags": env.tag_map(props.get("Tags"))}
         env.call("lambda", "create_function", **params)
+        env.made(name)
         if "ReservedConcurrentExecutions" in props:
             reserved = props["ReservedConcurrentExecutions"]
             env.call("lambda", "put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=reserved)

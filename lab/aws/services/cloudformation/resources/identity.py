@@ -48,11 +48,8 @@ class Role(ResourceType):
         settings = {key: props[key] for key in ("Description", "MaxSessionDuration", "Path", "PermissionsBoundary") if key in props}
         trust = as_json(props["AssumeRolePolicyDocument"])
         env.call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument=trust, Tags=env.tag_list(props.get("Tags")), **settings)
-        try:
-            self._set_policies(env, name, {}, props)
-        except ResourceError:  # what was made so far must not stay behind
-            self.delete(env, name, props)
-            raise
+        env.made(name)
+        self._set_policies(env, name, {}, props)
         return name
 
     def update(self, env: Env, identity: str, old: Props, new: Props) -> None:
@@ -138,6 +135,7 @@ class ManagedPolicy(ResourceType):
             "iam", "create_policy", PolicyName=self.named(env, props), PolicyDocument=as_json(props["PolicyDocument"]), **settings
         )
         arn = str(made["Policy"]["Arn"])
+        env.made(arn)
         for role in props.get("Roles", []):
             env.call("iam", "attach_role_policy", RoleName=role, PolicyArn=arn)
         return arn

@@ -52,6 +52,7 @@ class Topic(ResourceType):
             attributes["FifoTopic"] = "true"
         tags = env.tag_list(props.get("Tags"))
         arn = str(env.call("sns", "create_topic", Name=name, Attributes=attributes, Tags=tags)["TopicArn"])
+        env.made(arn)
         for one in props.get("Subscription", []):
             env.call("sns", "subscribe", TopicArn=arn, **one)
         return arn
@@ -298,6 +299,7 @@ class Rule(ResourceType):
 
     def create(self, env: Env, props: Props) -> str:
         name = self.named(env, props)
+        env.made(name)
         self._put(env, name, props)
         return name
 

@@ -65,6 +65,7 @@ class Bucket(ResourceType):
         if name in existing:
             raise ResourceError(f"{name} already exists", "BucketAlreadyExists")
         env.call("s3", "create_bucket", Bucket=name, **where)
+        env.made(name)
         self.update(env, name, {}, props)
         return name
 
@@ -209,6 +210,7 @@ class LogGroup(ResourceType):
             raise ResourceError("The lab's log groups are of class STANDARD", "UnsupportedOperation")
         tags = env.tag_map(props.get("Tags"))
         env.call("logs", "create_log_group", logGroupName=name, **({"tags": tags} if tags else {}))
+        env.made(name)
         if "RetentionInDays" in props:
             env.call("logs", "put_retention_policy", logGroupName=name, retentionInDays=props["RetentionInDays"])
         return name

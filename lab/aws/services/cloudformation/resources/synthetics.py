@@ -53,6 +53,7 @@ class Canary(ResourceType):
         if props.get("DryRunAndUpdate"):
             raise ResourceError("The lab's CloudFormation does not do DryRunAndUpdate", "UnsupportedOperation")
         env.call("synthetics", "create_canary", Name=name, **_tags(env, props), **_settings(props))
+        env.made(name)
         self._settle(env, name, failed=True)
         if props.get("StartCanaryAfterCreation"):
             self._start(env, name)
@@ -176,6 +177,7 @@ class Group(ResourceType):
 
     def create(self, env: Env, props: Props) -> str:
         env.call("synthetics", "create_group", Name=props["Name"], **_tags(env, props))
+        env.made(str(props["Name"]))
         for arn in props.get("ResourceArns", []):
             env.call("synthetics", "associate_resource", GroupIdentifier=props["Name"], ResourceArn=arn)
         return str(props["Name"])
