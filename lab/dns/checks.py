@@ -145,7 +145,6 @@ class HealthChecks:
         """Add a check, or change it. A change of what is probed starts the checkers afresh."""
         with self._lock:
             old = self._checks.get(check.id)
-            self._checks[check.id] = check
             if check.is_endpoint and (old is None or old.config != check.config):
                 now = self._clock.now()
                 regions = check.config.get("Regions") or CHECKER_REGIONS
@@ -153,12 +152,13 @@ class HealthChecks:
                 self._checkers[check.id] = {
                     region: Checker(region, due_at=now + interval * index / len(regions)) for index, region in enumerate(regions)
                 }
+            self._checks = {**self._checks, check.id: check}  # readers do not take the lock
             self._version += 1
 
     def remove(self, check_id: str) -> None:
         """Forget a check."""
         with self._lock:
-            self._checks.pop(check_id, None)
+            self._checks = {key: check for key, check in self._checks.items() if key != check_id}
             self._checkers.pop(check_id, None)
             self._metric_healthy.pop(check_id, None)
             self._version += 1
@@ -210,7 +210,8 @@ class HealthChecks:
         if config.get("Disabled"):
             return not inverted
         if check.is_endpoint:
-            healthy = endpoint_is_healthy(self._checkers[check.id])
+            checkers = self._checkers.get(check.id)
+            healthy = checkers is None or endpoint_is_healthy(checkers)
         elif check.type == "RECOVERY_CONTROL":
             healthy = self._around.routing_control_is_on(str(config["RoutingControlArn"]))
         elif check.type == "CALCULATED":
