@@ -38,31 +38,34 @@ def _redis(ground: Ground, region: str) -> Any:
     return redis.Redis(host="127.0.0.1", port=ground.region(region).redis_port, socket_timeout=5, decode_responses=True)
 
 
-def _fill(policy: str, ground: Ground, region: str) -> dict[str, str]:
-    """Fill the cache to its limit under ``policy``; returns the settings as they were."""
-    import redis
-
+def _shrink(ground: Ground, region: str) -> dict[str, str]:
+    """Leave the cache less memory than it uses, and nothing that it may evict; returns the settings as they were."""
     client = _redis(ground, region)
-    before: dict[str, str] = client.config_get("maxmemory*")
-    client.config_set("maxmemory-policy", policy)
+    before: dict[str, str] = {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"]) // 2)
+    return before
+
+
+def _overfill(ground: Ground, region: str) -> dict[str, str]:
+    """Write until something is evicted, whatever it is; returns the settings as they were."""
+    client = _redis(ground, region)
+    before: dict[str, str] = {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+    client.config_set("maxmemory-policy", "allkeys-lru")
     evicted = int(client.info("stats")["evicted_keys"])
-    filler = "x" * FILLER_BYTES
     for number in range(2 * int(before["maxmemory"]) // FILLER_BYTES):
-        try:
-            client.set(f"{FILLER}{number}", filler)
-        except redis.exceptions.OutOfMemoryError:
-            break
+        client.set(f"{FILLER}{number}", "x" * FILLER_BYTES)
         if int(client.info("stats")["evicted_keys"]) > evicted:
             break
-    return {"maxmemory-policy": before["maxmemory-policy"]}
+    return before
 
 
 def _empty(ground: Ground, region: str, before: dict[str, str]) -> None:
     client = _redis(ground, region)
-    for key in client.scan_iter(f"{FILLER}*", count=1000):
-        client.delete(key)
     for name, value in before.items():
         client.config_set(name, value)
+    for key in client.scan_iter(f"{FILLER}*", count=1000):
+        client.delete(key)
 
 
 def _alarm(kind: str, on: bool, ground: Ground, region: str, _memory: None = None) -> None:
@@ -126,7 +129,7 @@ FAULTS = (
         "The Redis node of one Region is full and may not evict: reads work, writes fail.",
         "writes to Redis answer OOM; DatabaseMemoryUsagePercentage is 100",
         Where.REGION,
-        partial(_fill, "noeviction"),
+        _shrink,
         _empty,
     ),
     Fault(
@@ -135,7 +138,7 @@ FAULTS = (
         "The Redis node of one Region is full and evicts: carts vanish in the middle of a checkout.",
         "Evictions rise",
         Where.REGION,
-        partial(_fill, "allkeys-lru"),
+        _overfill,
         _empty,
     ),
     Fault(

@@ -168,7 +168,7 @@ FAULTS = (
         "ttl-ignored",
         "dns",
         "The clients of one Region hold DNS answers for an hour, as pooled clients and some runtimes do.",
-        "the Region's resolver answers with TTLs of up to 3600 s and misses a drain",
+        "the Region's resolver goes on answering when the TTL is 0, and misses a drain",
         Where.REGION,
         partial(_resolver, {"least_ttl_s": 3600.0}),
         _whole_resolver,

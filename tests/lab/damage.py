@@ -1,6 +1,7 @@
 """How the damage of each fault shows from outside, through the system's own protocol; and what "whole" means.
 
 `SIGNS` maps a fault's name to a function that says whether its damage is to be seen now. It must be False before and after the fault.
+`WATCHED` holds those of the monitoring itself, which need a lab where it is deployed.
 """
 
 from __future__ import annotations
@@ -379,7 +380,7 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
     "resolver-down": lambda eyes, region: eyes.resolve(region)[0] == "Timeout",
     "resolver-servfail": lambda eyes, region: eyes.resolve(region)[0] == "SERVFAIL",
     "resolver-slow": lambda eyes, region: eyes.resolve(region)[2] > 1.9,
-    "ttl-ignored": lambda eyes, region: eyes.resolve(region)[1] > 60,
+    "ttl-ignored": lambda eyes, region: eyes.resolve(region)[:2] == ("NOERROR", 0),
     **{f"{database}-writer-down": partial(writer_down, database) for database in ("catalog", "orders")},
     **{f"{database}-replication-paused": partial(lagging, database, "replication_ms") for database in ("catalog", "orders")},
     **{f"{database}-replication-cut": partial(lagging, database, "rpo_ms") for database in ("catalog", "orders")},
@@ -412,4 +413,35 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
     "permissions-lost": partial(aws_error, "cloudwatch", "put_metric_data", {"AccessDenied"}, **PUT),
     "aws-slow": partial(aws_slow, "sts", "get_caller_identity", 2.0),
 }
-WATCHED_ONLY = {"canary-stopped", "canary-hanging", "canary-short-of-time", "vantage-clock-skewed"}
+
+
+def canary(eyes: Eyes, region: str) -> tuple[str, str]:
+    """State and last run of the Region's probe."""
+    client = eyes.lab.client("synthetics", region)
+    (found,) = [each for each in client.describe_canaries()["Canaries"] if "probe" in each["Name"]]
+    runs = client.get_canary_runs(Name=found["Name"], MaxResults=1)["CanaryRuns"]
+    return found["Status"]["State"], runs[0]["Status"]["State"] if runs else ""
+
+
+def from_the_future(eyes: Eyes, region: str) -> bool:
+    """Whether the vantage has written datapoints for minutes to come."""
+    now = eyes.plan.clock.now()
+    dimensions = {"Workload": "retail", "Vantage": region}
+    found = eyes.lab.client("cloudwatch", region).get_metric_statistics(
+        Namespace="Crosswatch/Probe",
+        MetricName="Sighted",
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        StartTime=datetime.fromtimestamp(now + 120, UTC),
+        EndTime=datetime.fromtimestamp(now + 600, UTC),
+        Period=10,
+        Statistics=["Maximum"],
+    )
+    return bool(found["Datapoints"])
+
+
+WATCHED: dict[str, Callable[[Eyes, str], bool]] = {
+    "canary-stopped": lambda eyes, region: canary(eyes, region)[0] == "STOPPED",
+    "canary-hanging": lambda eyes, region: canary(eyes, region) == ("RUNNING", "FAILED"),
+    "canary-short-of-time": lambda eyes, region: canary(eyes, region) == ("RUNNING", "FAILED"),
+    "vantage-clock-skewed": from_the_future,
+}
