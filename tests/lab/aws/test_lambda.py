@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from local_aws import EAST, LocalAws, eventually, local_aws, package
 
 if TYPE_CHECKING:
@@ -192,3 +195,30 @@ def test_refusals(aws: LocalAws, functions: Any, extra: dict[str, Any], text: st
     }
     with pytest.raises(ClientError, match=text):
         functions.create_function(FunctionName="refused", **settings)
+
+
+@pytest.mark.slow
+def test_no_function_outlives_its_aws(tmp_path: Path) -> None:
+    """Killed with SIGKILL, the AWS process takes its sandboxes along."""
+    aws = LocalAws(tmp_path, speed=1)
+    aws.plan.save()
+    process = subprocess.Popen([sys.executable, "-m", "lab.aws", "--plan", str(tmp_path / "plan.json")])
+    try:
+        eventually(lambda: answers(aws), 30)
+        aws.role("function")
+        make(aws, "orphan")
+        first, _ = call(aws.client("lambda"), "orphan", {})
+        os.kill(first["pid"], 0)
+    finally:
+        process.kill()
+        process.wait()
+    eventually(lambda: not Path(f"/proc/{first['pid']}").exists(), 5)
+
+
+def answers(aws: LocalAws) -> bool:
+    """Whether the AWS process is up."""
+    try:
+        aws.client("sts").get_caller_identity()
+    except EndpointConnectionError:
+        return False
+    return True
