@@ -1,0 +1,1 @@
+"""The Automation documents, one YAML file each (see `lab.runbooks`)."""

@@ -1,0 +1,1 @@
+"""What the runbooks' aws:executeScript steps run: each file is put into the documents as it is, and runs by itself."""
