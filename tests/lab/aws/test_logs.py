@@ -41,7 +41,7 @@ def group(aws: LocalAws, request: pytest.FixtureRequest) -> str:
 
 
 def now_ms(aws: LocalAws) -> int:
-    return round(aws.world.clock.now() * 1000)
+    return int(aws.world.clock.now() * 1000)
 
 
 def put(aws: LocalAws, group: str, *messages: str, at: int | None = None) -> dict[str, Any]:
