@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from lab.aws.service import AwsError
 from lab.aws.services.cloudformation import changes, drift, planning, template
-from lab.aws.services.cloudformation.errors import ResourceError, invalid, missing
+from lab.aws.services.cloudformation.errors import ResourceError, invalid
 from lab.aws.services.cloudformation.model import ChangeSet, Plan, Resource, Stack
 from lab.aws.services.cloudformation.operation import Operation, Step
+from lab.aws.services.cloudformation.stacks import Stacks
 from lab.aws.support import page, stamp
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ class Service:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._lock = threading.RLock()
-        self._stacks: list[Stack] = []
+        self._stacks = Stacks()
         self._detections: dict[str, _Detection] = {}
         self._unfinished: dict[str, list[Step]] = {}
 
@@ -70,15 +70,15 @@ class Service:
 
     def get_template_summary(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """As ValidateTemplate, also for a stack."""
-        body = self._stack(ctx, params["StackName"]).plan if "StackName" in params else None
+        body = self._stacks.get(ctx, params["StackName"]).plan if "StackName" in params else None
         parsed = body.template if body else template.parse(planning.body_of(self._world, ctx, params, None))
         types = sorted({one["Type"] for one in parsed.resources.values()})
         return {**_summary(parsed), "ResourceTypes": types, "Version": "2010-09-09"}
 
     def get_template(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The text a stack or change set was made from."""
-        stack = self._stack(ctx, params["StackName"])
-        plan = self._change_set(stack, params["ChangeSetName"]).plan if "ChangeSetName" in params else stack.plan
+        stack = self._stacks.get(ctx, params["StackName"])
+        plan = self._stacks.change_set(stack, params["ChangeSetName"]).plan if "ChangeSetName" in params else stack.plan
         return {"TemplateBody": plan.template.body if plan else "", "StagesAvailable": ["Original", "Processed"]}
 
     # ---- stacks
@@ -87,15 +87,15 @@ class Service:
         """Make a stack, in the background."""
         _refuse_unsupported(params)
         name = params["StackName"]
-        with self._lock:
-            if self._active(ctx.region, name):
+        with self._stacks.lock:
+            if self._stacks.active(ctx.region, name):
                 raise AwsError("AlreadyExistsException", f"Stack [{name}] already exists")
             stack = self._new(ctx, name, "CREATE_IN_PROGRESS")
             plan = self._plan(ctx, stack, params)
             stack.plan, stack.description = plan, plan.template.description
             stack.protected = bool(params.get("EnableTerminationProtection"))
             stack.disable_rollback = bool(params.get("DisableRollback"))
-            self._stacks.append(stack)
+            self._stacks.all.append(stack)
         stack.become(ctx.now, "CREATE_IN_PROGRESS", "User Initiated")
         on_failure = params.get("OnFailure") or ("DO_NOTHING" if stack.disable_rollback else "ROLLBACK")
         self._background(stack, lambda: self._create(stack, plan, on_failure))
@@ -104,7 +104,7 @@ class Service:
     def update_stack(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """Change a stack, in the background."""
         _refuse_unsupported(params)
-        stack = self._stack(ctx, params["StackName"])
+        stack = self._stacks.get(ctx, params["StackName"])
         with stack.lock:
             _check_updatable(stack)
             plan = self._plan(ctx, stack, params)
@@ -117,7 +117,7 @@ class Service:
 
     def delete_stack(self, ctx: Context, params: dict[str, Any]) -> None:
         """Delete a stack, in the background; no error where there is none."""
-        stack = self._find(ctx.region, params["StackName"])
+        stack = self._stacks.find(ctx.region, params["StackName"])
         if stack is None or stack.status == "DELETE_COMPLETE":
             return
         with stack.lock:
@@ -131,30 +131,30 @@ class Service:
             unknown = retained - stack.resources.keys()
             if unknown:
                 raise invalid(f"Resources to retain [{', '.join(sorted(unknown))}] are not in the stack")
-            self._check_exports_free(stack, {})
+            self._stacks.check_exports_free(stack, {})
             stack.become(ctx.now, "DELETE_IN_PROGRESS", "User Initiated")
         self._background(stack, lambda: self._delete(stack, retained))
 
     def describe_stacks(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """One stack, by name or id, or all that are not deleted."""
         if "StackName" in params:
-            return {"Stacks": [self._stack(ctx, params["StackName"], deleted=True).shown()]}
-        with self._lock:
-            found = [one.shown() for one in self._stacks if one.region == ctx.region and one.status != "DELETE_COMPLETE"]
+            return {"Stacks": [self._stacks.get(ctx, params["StackName"], deleted=True).shown()]}
+        with self._stacks.lock:
+            found = [one.shown() for one in self._stacks.all if one.region == ctx.region and one.status != "DELETE_COMPLETE"]
         shown, token = page(found, params.get("NextToken"), 100)
         return {"Stacks": shown, "NextToken": token}
 
     def list_stacks(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """All stacks, deleted ones too, unless filtered."""
         wanted = params.get("StackStatusFilter")
-        with self._lock:
-            found = [_summary_of(one) for one in self._stacks if one.region == ctx.region and (not wanted or one.status in wanted)]
+        with self._stacks.lock:
+            found = [_summary_of(one) for one in self._stacks.all if one.region == ctx.region and (not wanted or one.status in wanted)]
         shown, token = page(found, params.get("NextToken"), 100)
         return {"StackSummaries": shown, "NextToken": token}
 
     def describe_stack_events(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """What happened, the latest first."""
-        stack = self._stack(ctx, params["StackName"], deleted=True)
+        stack = self._stacks.get(ctx, params["StackName"], deleted=True)
         with stack.lock:
             events = list(stack.events)
         shown, token = page(events, params.get("NextToken"), 100)
@@ -163,7 +163,7 @@ class Service:
     def describe_stack_resources(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The resources of a stack, or the one with a physical id."""
         physical = params.get("PhysicalResourceId")
-        stack = self._holder(ctx, physical) if physical else self._stack(ctx, params.get("StackName", ""), deleted=True)
+        stack = self._stacks.holder(ctx, physical) if physical else self._stacks.get(ctx, params.get("StackName", ""), deleted=True)
         only = params.get("LogicalResourceId")
         with stack.lock:
             chosen = [one for one in stack.resources.values() if only in (None, one.definition.logical)]
@@ -171,7 +171,7 @@ class Service:
 
     def describe_stack_resource(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """One resource."""
-        stack = self._stack(ctx, params["StackName"], deleted=True)
+        stack = self._stacks.get(ctx, params["StackName"], deleted=True)
         resource = stack.resources.get(params["LogicalResourceId"])
         if resource is None:
             raise invalid(f"Resource {params['LogicalResourceId']} does not exist for stack {stack.name}")
@@ -179,7 +179,7 @@ class Service:
 
     def list_stack_resources(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The resources of a stack."""
-        stack = self._stack(ctx, params["StackName"], deleted=True)
+        stack = self._stacks.get(ctx, params["StackName"], deleted=True)
         with stack.lock:
             found = [{**one.shown(), "LastUpdatedTimestamp": stamp(one.updated)} for one in stack.resources.values()]
         shown, token = page(found, params.get("NextToken"), 100)
@@ -187,13 +187,13 @@ class Service:
 
     def update_termination_protection(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """Guard a stack against deletion, or not."""
-        stack = self._stack(ctx, params["StackName"])
+        stack = self._stacks.get(ctx, params["StackName"])
         stack.protected = params["EnableTerminationProtection"]
         return {"StackId": stack.id}
 
     def continue_update_rollback(self, ctx: Context, params: dict[str, Any]) -> None:
         """Go on with a rollback that failed, leaving ResourcesToSkip as they are."""
-        stack = self._stack(ctx, params["StackName"])
+        stack = self._stacks.get(ctx, params["StackName"])
         if stack.status != "UPDATE_ROLLBACK_FAILED":
             raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not continue rollback")
         steps = self._unfinished.pop(stack.id, [])
@@ -203,14 +203,14 @@ class Service:
 
     def list_exports(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The Region's exports."""
-        exports = sorted(self._exports(ctx.region).items())
+        exports = sorted(self._stacks.exports(ctx.region).items())
         found = [{"ExportingStackId": stack.id, "Name": name, "Value": value} for name, (stack, value) in exports]
         shown, token = page(found, params.get("NextToken"), 100)
         return {"Exports": shown, "NextToken": token}
 
     def list_imports(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """Which stacks import an export."""
-        users = self._importers(ctx.region, params["ExportName"])
+        users = self._stacks.importers(ctx.region, params["ExportName"])
         if not users:
             raise invalid(f"Export '{params['ExportName']}' is not imported by any stack.")
         return {"Imports": users}
@@ -223,8 +223,8 @@ class Service:
         name, wanted, kind = params["StackName"], params["ChangeSetName"], params.get("ChangeSetType", "UPDATE")
         if kind == "IMPORT":
             raise AwsError("UnsupportedOperation", "The lab's CloudFormation does not import resources")
-        with self._lock:
-            stack = self._active(ctx.region, name)
+        with self._stacks.lock:
+            stack = self._stacks.active(ctx.region, name)
             if kind == "CREATE":
                 if stack is not None and stack.status != "REVIEW_IN_PROGRESS":
                     raise invalid(f"Stack [{name}] already exists and cannot be created again with the changeSet [{wanted}].")
@@ -239,7 +239,7 @@ class Service:
                 raise AwsError("AlreadyExistsException", f"ChangeSet {wanted} cannot be created: it exists already")
             plan = self._plan(ctx, stack, params)
             if fresh:
-                self._stacks.append(stack)
+                self._stacks.all.append(stack)
                 stack.become(ctx.now, "REVIEW_IN_PROGRESS", "User Initiated")
         listed = self._changes(stack, plan)
         differs = bool(listed) or _outputs_differ(stack.plan, plan)
@@ -262,7 +262,7 @@ class Service:
 
     def describe_change_set(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """A change set with its changes, a hundred a page."""
-        stack, change_set = self._both(ctx, params)
+        stack, change_set = self._stacks.both(ctx, params)
         shown, token = page(change_set.changes, params.get("NextToken"), 100)
         plan = change_set.plan
         return {
@@ -287,7 +287,7 @@ class Service:
 
     def list_change_sets(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The change sets of a stack."""
-        stack = self._stack(ctx, params["StackName"])
+        stack = self._stacks.get(ctx, params["StackName"])
         found = [
             {
                 "StackId": stack.id,
@@ -308,7 +308,7 @@ class Service:
     def delete_change_set(self, ctx: Context, params: dict[str, Any]) -> None:
         """Drop a change set; no error where it is gone."""
         try:
-            stack, change_set = self._both(ctx, params)
+            stack, change_set = self._stacks.both(ctx, params)
         except AwsError as error:
             if error.code == "ChangeSetNotFound":
                 return
@@ -319,7 +319,7 @@ class Service:
 
     def execute_change_set(self, ctx: Context, params: dict[str, Any]) -> None:
         """Do what a change set says, in the background; the stack's other change sets are void then."""
-        stack, change_set = self._both(ctx, params)
+        stack, change_set = self._stacks.both(ctx, params)
         with stack.lock:
             plan = change_set.plan
             if change_set.execution != "AVAILABLE" or plan is None:
@@ -355,7 +355,7 @@ class Service:
 
     def detect_stack_drift(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """Compare a stack with what is, in the background."""
-        stack = self._stack(ctx, params["StackName"])
+        stack = self._stacks.get(ctx, params["StackName"])
         if stack.busy or stack.status == "REVIEW_IN_PROGRESS":
             raise invalid(f"Drift detection cannot be performed on stack {stack.name} in status {stack.status}")
         detection = _Detection(stack, str(uuid.uuid4()), ctx.now)
@@ -389,7 +389,7 @@ class Service:
 
     def describe_stack_resource_drifts(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """What the last detection found, resource by resource."""
-        stack = self._stack(ctx, params["StackName"])
+        stack = self._stacks.get(ctx, params["StackName"])
         wanted = params.get("StackResourceDriftStatusFilters")
         checked = [one for one in stack.resources.values() if one.drift_checked is not None]
         found = [drift.shown(one, stack) for one in checked if not wanted or one.drift in wanted]
@@ -433,11 +433,11 @@ class Service:
             outputs[name] = {"OutputKey": name, "OutputValue": text, "Description": value.get("Description"), "ExportName": exported}
             if exported:
                 exports[exported] = text
-        taken = self._exports(stack.region)
+        taken = self._stacks.exports(stack.region)
         for exported in exports:
             if exported in taken and taken[exported][0] is not stack:
                 raise invalid(f"Export with name {exported} is already exported by stack {taken[exported][0].name}.")
-        self._check_exports_free(stack, exports)
+        self._stacks.check_exports_free(stack, exports)
         stack.outputs = outputs
 
     # ---- what the operations have in common
@@ -445,7 +445,7 @@ class Service:
     def _plan(self, ctx: Context, stack: Stack, params: dict[str, Any]) -> Plan:
         body = planning.body_of(self._world, ctx, params, stack.plan.template.body if stack.plan else None)
         identity = (stack.name, stack.id)
-        return planning.make(self._world, ctx, identity, body, params, stack.plan, lambda name: self._import(ctx.region, name))
+        return planning.make(self._world, ctx, identity, body, params, stack.plan, lambda name: self._stacks.exported(ctx.region, name))
 
     def _changes(self, stack: Stack, plan: Plan) -> list[dict[str, Any]]:
         order = template.order(plan.template.dependencies)
@@ -460,83 +460,6 @@ class Service:
             )
         identity = f"arn:aws:cloudformation:{ctx.region}:{ctx.account}:stack/{name}/{uuid.uuid4()}"
         return Stack(name, identity, ctx.region, ctx.account, ctx.now, status)
-
-    def _active(self, region: str, name: str) -> Stack | None:
-        """The stack of that name that is not deleted."""
-        return next((one for one in self._stacks if (one.region, one.name) == (region, name) and one.status != "DELETE_COMPLETE"), None)
-
-    def _find(self, region: str, name: str) -> Stack | None:
-        """By name (not deleted) or id."""
-        with self._lock:
-            if name.startswith("arn:"):
-                return next((one for one in self._stacks if one.id == name and one.region == region), None)
-            return self._active(region, name)
-
-    def _stack(self, ctx: Context, name: str, deleted: bool = False) -> Stack:
-        stack = self._find(ctx.region, name)
-        if stack is None or (stack.status == "DELETE_COMPLETE" and not deleted):
-            raise missing(name)
-        return stack
-
-    def _holder(self, ctx: Context, physical: str) -> Stack:
-        with self._lock:
-            for stack in self._stacks:
-                if stack.region == ctx.region and any(one.physical == physical for one in stack.resources.values()):
-                    return stack
-        raise invalid(f"Stack for {physical} does not exist")
-
-    def _change_set(self, stack: Stack, name: str) -> ChangeSet:
-        found = next((one for one in stack.change_sets.values() if name in (one.name, one.id)), None)
-        if found is None:
-            raise AwsError("ChangeSetNotFound", f"ChangeSet [{name}] does not exist", 404)
-        return found
-
-    def _both(self, ctx: Context, params: dict[str, Any]) -> tuple[Stack, ChangeSet]:
-        name = params["ChangeSetName"]
-        if "StackName" in params:
-            stack = self._stack(ctx, params["StackName"])
-            return stack, self._change_set(stack, name)
-        with self._lock:
-            for stack in self._stacks:
-                for one in stack.change_sets.values():
-                    if one.id == name and stack.region == ctx.region:
-                        return stack, one
-        raise AwsError("ChangeSetNotFound", f"ChangeSet [{name}] does not exist", 404)
-
-    def _exports(self, region: str) -> dict[str, tuple[Stack, str]]:
-        """Every export of the Region: whose it is and its value."""
-        with self._lock:
-            return {
-                output["ExportName"]: (stack, output["OutputValue"])
-                for stack in self._stacks
-                if stack.region == region and stack.status != "DELETE_COMPLETE"
-                for output in stack.outputs.values()
-                if output.get("ExportName")
-            }
-
-    def _import(self, region: str, name: str) -> str:
-        found = self._exports(region).get(name)
-        if found is None:
-            raise invalid(f"No export named {name} found.")
-        return found[1]
-
-    def _importers(self, region: str, export: str) -> list[str]:
-        with self._lock:
-            return [
-                one.name
-                for one in self._stacks
-                if one.region == region and one.status != "DELETE_COMPLETE" and one.plan and export in one.plan.imports
-            ]
-
-    def _check_exports_free(self, stack: Stack, kept: Mapping[str, str]) -> None:
-        """Raise where an export that another stack imports would change or go."""
-        for output in stack.outputs.values():
-            name = output.get("ExportName") or ""
-            users = self._importers(stack.region, name) if name else []
-            if not users or kept.get(name) == output["OutputValue"]:
-                continue
-            verb = "updated" if name in kept else "deleted"
-            raise invalid(f"Export {name} cannot be {verb} as it is in use by {', '.join(users)}")
 
 
 def _refuse_unsupported(params: Mapping[str, Any]) -> None:
