@@ -7,13 +7,12 @@ A Region that is down delivers nothing: what it had accepted waits, as SNS keeps
 from __future__ import annotations
 
 import json
-import re
 import threading
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lab.aws import patterns, sns_delivery
+from lab.aws import patterns, sns_checks, sns_delivery
 from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError
 from lab.aws.sns_message import Message, Signer, text_for
@@ -23,14 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.aws.service import Context, World
-
-MAX_MESSAGE_BYTES = 262_144
-MAX_TAGS = 50
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_PROTOCOLS = {"http", "https", "email", "email-json", "sqs", "lambda"}
-_UNSUPPORTED_PROTOCOLS = {"sms", "application", "firehose"}
-_TOPIC_ATTRIBUTES = {"DisplayName", "Policy", "DeliveryPolicy", "TracingConfig", "SignatureVersion", "KmsMasterKeyId", "FifoTopic"}
-_SUBSCRIPTION_ATTRIBUTES = {"DeliveryPolicy", "FilterPolicy", "FilterPolicyScope", "RawMessageDelivery", "RedrivePolicy"}
 
 
 @dataclass(slots=True)
@@ -100,18 +91,18 @@ class Service:
         tags = {tag["Key"]: tag["Value"] for tag in params.get("Tags", [])}
         if name.endswith(".fifo") or attributes.get("FifoTopic") == "true":
             raise AwsError("UnsupportedOperation", "The lab's SNS has standard topics only, not FIFO topics")
-        if not _NAME.fullmatch(name):
-            raise _invalid("Topic Name")
+        if not sns_checks.NAME.fullmatch(name):
+            raise sns_checks.invalid("Topic Name")
         arn = f"arn:aws:sns:{ctx.region}:{ctx.account}:{name}"
-        statements = _default_statements(arn, ctx.account)
+        statements = sns_checks.default_statements(arn, ctx.account)
         for key, value in attributes.items():
-            _check_topic_attribute(key, value)
+            sns_checks.check_topic_attribute(key, value)
         if "Policy" in attributes:
-            statements = _statements(attributes.pop("Policy"))
+            statements = sns_checks.statements(attributes.pop("Policy"))
         with self._lock:
             topic = self._topics.get(arn)
             if topic is None:
-                _check_tags(tags)
+                sns_checks.check_tags(tags)
                 self._topics[arn] = Topic(arn, attributes, tags, statements)
             elif any(topic.attributes.get(key, "") != value for key, value in attributes.items()):
                 raise AwsError("InvalidParameter", "Invalid parameter: Attributes Reason: Topic already exists with different attributes")
@@ -121,7 +112,7 @@ class Service:
 
     def delete_topic(self, ctx: Context, params: dict[str, Any]) -> None:
         """Delete the topic and its subscriptions; no error where it is gone already."""
-        _check_arn(params["TopicArn"], ctx)
+        sns_checks.check_arn(params["TopicArn"], ctx)
         with self._lock:
             self._topics.pop(params["TopicArn"], None)
 
@@ -155,11 +146,11 @@ class Service:
     def set_topic_attributes(self, ctx: Context, params: dict[str, Any]) -> None:
         """Set one attribute."""
         name, value = params["AttributeName"], params.get("AttributeValue", "")
-        _check_topic_attribute(name, value)
+        sns_checks.check_topic_attribute(name, value)
         with self._lock:
             topic = self._topic(params["TopicArn"], ctx)
             if name == "Policy":
-                topic.statements = _statements(value) if value else _default_statements(topic.arn, ctx.account)
+                topic.statements = sns_checks.statements(value) if value else sns_checks.default_statements(topic.arn, ctx.account)
             else:
                 topic.attributes[name] = value
 
@@ -191,7 +182,7 @@ class Service:
         with self._lock:
             topic = self._topic(params["ResourceArn"], ctx, code="ResourceNotFound")
             tags = topic.tags | {tag["Key"]: tag["Value"] for tag in params["Tags"]}
-            _check_tags(tags)
+            sns_checks.check_tags(tags)
             topic.tags = tags
 
     def untag_resource(self, ctx: Context, params: dict[str, Any]) -> None:
@@ -211,9 +202,9 @@ class Service:
         """Idempotent for the same endpoint. HTTP endpoints and mail addresses have to confirm; queues and functions do not."""
         protocol, endpoint = params["Protocol"], params.get("Endpoint", "")
         attributes = dict(params.get("Attributes", {}))
-        _check_endpoint(protocol, endpoint)
+        sns_checks.check_endpoint(protocol, endpoint)
         for name, value in attributes.items():
-            _check_subscription_attribute(name, value)
+            sns_checks.check_subscription_attribute(name, value)
         with self._lock:
             topic = self._topic(params["TopicArn"], ctx)
             same = (one for one in topic.subscriptions.values() if (one.protocol, one.endpoint) == (protocol, endpoint))
@@ -247,7 +238,7 @@ class Service:
         """Remove a subscription; no error where it is gone already."""
         arn = params["SubscriptionArn"]
         if Arn.parse(arn) is None or arn.count(":") != 6:
-            raise _invalid("SubscriptionArn")
+            raise sns_checks.invalid("SubscriptionArn")
         with self._lock:
             topic = self._topics.get(arn.rpartition(":")[0])
             if topic and topic.subscriptions.pop(arn, None):
@@ -293,7 +284,7 @@ class Service:
     def set_subscription_attributes(self, _ctx: Context, params: dict[str, Any]) -> None:
         """Set one attribute; an empty value removes a filter, redrive or delivery policy."""
         name, value = params["AttributeName"], params.get("AttributeValue", "")
-        _check_subscription_attribute(name, value)
+        sns_checks.check_subscription_attribute(name, value)
         with self._lock:
             one = self._subscription(params["SubscriptionArn"])
             if value in ("", "{}") and name in ("FilterPolicy", "RedrivePolicy", "DeliveryPolicy"):
@@ -310,7 +301,7 @@ class Service:
         arn = params.get("TopicArn") or params.get("TargetArn")
         if not arn:
             raise AwsError("InvalidParameter", "Invalid parameter: TopicArn or TargetArn Reason: no value for required parameter")
-        _check_message(params)
+        sns_checks.check_message(params)
         return {"MessageId": self._send(ctx, arn, params)}
 
     def publish_batch(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
@@ -323,14 +314,14 @@ class Service:
         ids = [entry["Id"] for entry in entries]
         if len(set(ids)) != len(ids):
             raise AwsError("BatchEntryIdsNotDistinct", "Two or more batch entries in the request have the same Id.")
-        if sum(len(entry["Message"].encode()) for entry in entries) > MAX_MESSAGE_BYTES:
+        if sum(len(entry["Message"].encode()) for entry in entries) > sns_checks.MAX_MESSAGE_BYTES:
             raise AwsError("BatchRequestTooLong", "The length of all the batch messages put together is more than the limit.")
         self._topic(params["TopicArn"], ctx)
         done: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
         for entry in entries:
             try:
-                _check_message(entry)
+                sns_checks.check_message(entry)
                 done.append({"Id": entry["Id"], "MessageId": self._send(ctx, params["TopicArn"], entry)})
             except AwsError as error:
                 failed.append({"Id": entry["Id"], "Code": error.code, "Message": error.message, "SenderFault": True})
@@ -372,7 +363,7 @@ class Service:
     # ---- what the operations have in common
 
     def _topic(self, arn: str, ctx: Context, code: str = "NotFound") -> Topic:
-        _check_arn(arn, ctx)
+        sns_checks.check_arn(arn, ctx)
         topic = self._topics.get(arn)
         if topic is None:
             raise AwsError(code, "Topic does not exist" if code == "NotFound" else "Resource does not exist", 404)
@@ -384,122 +375,6 @@ class Service:
         if found is None:
             raise AwsError("NotFound", "Subscription does not exist", 404)
         return found
-
-
-def _invalid(what: str, reason: str = "") -> AwsError:
-    return AwsError("InvalidParameter", f"Invalid parameter: {what}{f' Reason: {reason}' if reason else ''}")
-
-
-def _check_arn(arn: str, ctx: Context) -> None:
-    parsed = Arn.parse(arn)
-    if parsed is None or parsed.service != "sns" or parsed.region != ctx.region:
-        raise _invalid("TopicArn")
-
-
-def _check_tags(tags: Mapping[str, str]) -> None:
-    if len(tags) > MAX_TAGS:
-        raise AwsError("TagLimitExceeded", "Could not complete request: tag quota of per resource exceeded")
-
-
-def _statements(policy: str) -> list[dict[str, Any]]:
-    try:
-        listed = json.loads(policy)["Statement"]
-        statements = listed if isinstance(listed, list) else [listed]
-        complete = all("Effect" in one and "Principal" in one and ("Action" in one or "NotAction" in one) for one in statements)
-    except (ValueError, KeyError, TypeError):
-        complete = False
-    if not complete:
-        raise _invalid("Policy", "Policy statement must be a JSON document whose statements have Effect, Principal and Action")
-    return list(statements)
-
-
-def _default_statements(arn: str, account: str) -> list[dict[str, Any]]:
-    """The owner's account may do everything with the topic."""
-    actions = ("GetTopicAttributes", "SetTopicAttributes", "AddPermission", "RemovePermission", "DeleteTopic")
-    return [
-        {
-            "Sid": "__default_statement_ID",
-            "Effect": "Allow",
-            "Principal": {"AWS": "*"},
-            "Action": [f"SNS:{name}" for name in (*actions, "Subscribe", "ListSubscriptionsByTopic", "Publish")],
-            "Resource": arn,
-            "Condition": {"StringEquals": {"AWS:SourceAccount": account}},
-        }
-    ]
-
-
-def _check_topic_attribute(name: str, value: str) -> None:
-    if name not in _TOPIC_ATTRIBUTES:
-        raise _invalid("AttributeName")
-    if name == "KmsMasterKeyId" and value:
-        raise AwsError("UnsupportedOperation", "The lab's SNS does not encrypt topics")
-    if name == "SignatureVersion" and value not in ("1", "2"):
-        raise _invalid("SignatureVersion", f"Invalid value [{value}]. Must be 1 or 2")
-    if name == "DeliveryPolicy" and value:
-        sns_delivery.check_policy(value)
-    if name == "TracingConfig" and value not in ("PassThrough", "Active"):
-        raise _invalid("TracingConfig", f"Invalid value [{value}]. Must be PassThrough or Active")
-
-
-def _check_subscription_attribute(name: str, value: str) -> None:
-    if name not in _SUBSCRIPTION_ATTRIBUTES:
-        raise _invalid("AttributeName")
-    if name == "RawMessageDelivery" and value.lower() not in ("true", "false"):
-        raise _invalid("Attributes", f"RawMessageDelivery: Invalid value [{value}]. Must be true or false.")
-    if name == "FilterPolicyScope" and value not in ("MessageAttributes", "MessageBody"):
-        raise _invalid("Attributes", f"FilterPolicyScope: Invalid value [{value}]. Please use either MessageBody or MessageAttributes")
-    if name == "FilterPolicy" and value not in ("", "{}"):
-        try:
-            patterns.check(json.loads(value))
-        except ValueError as error:  # PatternError is one
-            raise _invalid("FilterPolicy", str(error)) from None
-    if name == "RedrivePolicy" and value not in ("", "{}"):
-        try:
-            target = Arn.parse(json.loads(value)["deadLetterTargetArn"])
-        except (ValueError, KeyError, TypeError):
-            target = None
-        if target is None or target.service != "sqs":
-            raise _invalid("RedrivePolicy", "deadLetterTargetArn must be the ARN of an SQS queue")
-    if name == "DeliveryPolicy" and value:
-        sns_delivery.check_policy(value)
-
-
-def _check_endpoint(protocol: str, endpoint: str) -> None:
-    if protocol in _UNSUPPORTED_PROTOCOLS:
-        raise AwsError("UnsupportedOperation", f"The lab's SNS does not deliver by {protocol}")
-    if protocol not in _PROTOCOLS:
-        raise _invalid("Amazon SNS Protocol", f"{protocol} is not one of {', '.join(sorted(_PROTOCOLS))}")
-    if protocol in ("http", "https") and not endpoint.startswith(f"{protocol}://"):
-        raise _invalid("Endpoint", "Endpoint must match the specified protocol")
-    if protocol.startswith("email") and "@" not in endpoint:
-        raise _invalid("Email address")
-    if protocol in ("sqs", "lambda"):
-        arn = Arn.parse(endpoint)
-        if arn is None or arn.service != protocol:
-            raise _invalid(f"{'SQS' if protocol == 'sqs' else 'Lambda'} endpoint ARN")
-
-
-def _check_message(params: Mapping[str, Any]) -> None:
-    message, subject = params["Message"], params.get("Subject")
-    if not message:
-        raise _invalid("Empty message")
-    if len(message.encode()) > MAX_MESSAGE_BYTES:
-        raise _invalid("Message too long")
-    if subject is not None and (not 0 < len(subject) <= 100 or "\n" in subject or not subject.isprintable()):
-        raise _invalid("Subject")
-    structure = params.get("MessageStructure")
-    if structure == "json":
-        try:
-            versions = json.loads(message)
-        except ValueError:
-            raise _invalid("Message Structure", "JSON message body failed to parse") from None
-        if not isinstance(versions, dict) or not isinstance(versions.get("default"), str):
-            raise _invalid("Message Structure", "No default entry in JSON message body")
-    elif structure:
-        raise _invalid("MessageStructure", f"{structure} is not json")
-    for name, attribute in params.get("MessageAttributes", {}).items():
-        if "StringValue" not in attribute and "BinaryValue" not in attribute:
-            raise AwsError("ParameterValueInvalid", f"The message attribute '{name}' must contain non-empty message attribute value.")
 
 
 def _passes(subscription: Subscription, message: Message) -> bool:
