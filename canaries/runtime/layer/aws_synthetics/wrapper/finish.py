@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,10 +46,10 @@ class Outcome:
 
 @dataclass(slots=True)
 class _State:
-    """The request being served and the answer to it."""
+    """The request being served and the answer to it; the defaults serve another wrapper than ours, such as AWS's open one."""
 
-    request: dict[str, Any] = field(default_factory=dict)
-    tmp: Path = Path()
+    request: dict[str, Any] = field(default_factory=lambda: {"publish": False, "dry_run": False})
+    tmp: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     answer: dict[str, Any] = field(default_factory=dict)
     clients: dict[str, Any] = field(default_factory=dict)
 
@@ -161,8 +162,8 @@ def _report(outcome: Outcome, reason: str, failed: bool) -> dict[str, Any]:
         for step in outcome.steps
     ]
     return {
-        "canaryName": _state.request["canary"],
-        "canaryRunId": _state.request["run_id"],
+        "canaryName": outcome.event.get("canaryName"),
+        "canaryRunId": outcome.event.get("canaryRunId"),
         "runtimeVersion": constants.RUNTIME,
         "startTime": _iso(outcome.started),
         "endTime": _iso(outcome.ended),
@@ -203,7 +204,7 @@ def _publish(outcome: Outcome, passed: bool) -> int:
     """Put the run's metrics into the canary's own Region; returns how many datapoints. Does nothing for a run without credentials."""
     if not _state.request["publish"]:
         return 0
-    data = metric_data(outcome, passed, _state.request["canary"], _state.request["dry_run"], time.time())
+    data = metric_data(outcome, passed, outcome.event["canaryName"], _state.request["dry_run"], time.time())
     _client("cloudwatch").put_metric_data(Namespace=constants.NAMESPACE, MetricData=data)
     return len(data)
 
