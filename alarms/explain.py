@@ -138,7 +138,7 @@ def _condition(alarm: MetricAlarm) -> str:
 def _silence(alarm: MetricAlarm, options: Options) -> str:
     how = treatment(alarm, options)
     given = how if alarm.treat_missing_data else f"{how} (by default)"
-    after = _time_until_silent_change(alarm, options)
+    after = time_of_silence(alarm, options)
     if after is None:
         kept = "an OK stays OK"
         from_alarm = {"ignore": "; an ALARM stays ALARM for ever", "notBreaching": "; an ALARM becomes OK"}.get(how, "")
@@ -166,22 +166,19 @@ def _notes(alarm: MetricAlarm, options: Options) -> list[str]:
     return notes
 
 
-def time_to(alarm: MetricAlarm, state: State, options: Options = OBSERVED) -> Span | None:
+def time_to(alarm: MetricAlarm, state: State, options: Options = OBSERVED) -> Span:
     """How long until ``state`` after the metric turned for good (bad for ALARM, good for OK), every period having its point.
 
-    The least: the change fills a whole period of the window at once and the evaluation comes right after; the most: the change just misses
-    both. None where some point in the middle cannot be told from the change (bands).
+    Windows end on multiples of the cadence and are looked at within another one. The least: the period in which the metric turned already
+    counts (a Maximum that turned bad), and the evaluation comes at once. The most: it does not count, and both steps are just missed.
     """
     n, m = alarm.evaluation_periods, alarm.datapoints_to_alarm
     needed = m if state == ALARM else n - m + 1
     held, every = hold_back(alarm, options), cadence(alarm)
-    if alarm.multi_day:
-        return Span(0.0, needed * alarm.period + 2 * every)
-    # a period that has begun badly may already count (Maximum), so the first of them may be over at once
-    return Span((needed - 1) * alarm.period + held, needed * alarm.period + held + every)
+    return Span((needed - 1) * alarm.period + held, needed * alarm.period + held + 2 * every)
 
 
-def _time_until_silent_change(alarm: MetricAlarm, options: Options) -> tuple[State, Span] | None:
+def time_of_silence(alarm: MetricAlarm, options: Options) -> tuple[State, Span] | None:
     """The state an OK changes to when the metric falls silent, and when."""
     good = next((p for value in _probe_values(alarm) if not breaches(alarm, p := Datapoint(0, value, 1e9))), None)
     if good is None:
@@ -192,8 +189,7 @@ def _time_until_silent_change(alarm: MetricAlarm, options: Options) -> tuple[Sta
         state = evaluate(alarm, points, OK, options).state
         if state != OK:
             held, every = hold_back(alarm, options), cadence(alarm)
-            least = (silent - 1) * alarm.period + held
-            return state, Span(least + (0 if alarm.multi_day else alarm.period), silent * alarm.period + held + every + alarm.period)
+            return state, Span(silent * alarm.period + held, silent * alarm.period + held + 2 * every)
     return None
 
 
