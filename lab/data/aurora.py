@@ -254,7 +254,7 @@ class Database:
         pulse.at = time.time()
         pulse.replaying = not paused
         if in_recovery:
-            pulse.beat_seen = written or pulse.at
+            pulse.beat_seen = written or None  # 0: no beat has arrived since the databases were made
             pulse.received = max(filter(None, (received, pulse.received, written)), default=None)
             pulse.write_s = None
         else:

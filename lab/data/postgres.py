@@ -50,6 +50,7 @@ SETTINGS = {
     "logging_collector": "off",
 }
 INHERITED = ("max_connections", "max_worker_processes", "max_wal_senders", "wal_log_hints")  # a standby needs at least its primary's
+WITHOUT_TEMPLATE = ["UPDATE pg_database SET datistemplate = false WHERE datname = 'template1'", "DROP DATABASE template1"]
 
 
 class PostgresError(Exception):
@@ -121,6 +122,7 @@ def template(installation: Installation, folder: Path, schemas: dict[str, str]) 
             hba.write("host replication all 127.0.0.1/32 trust\n")
         single = ("--single", "-j", "-D", str(partial), "-F", "-c", "io_method=sync")
         installation.run("postgres", *single, "template1", feed=_statements(_databases(list(schemas))))
+        installation.run("postgres", *single, next(iter(schemas)), feed=_statements(WITHOUT_TEMPLATE))
         for name, sql in schemas.items():
             installation.run("postgres", *single, name, feed=_statements(sql.strip().split("\n\n")))
         partial.rename(path)
@@ -128,7 +130,7 @@ def template(installation: Installation, folder: Path, schemas: dict[str, str]) 
 
 
 def _databases(wanted: list[str]) -> list[str]:
-    """SQL that makes the databases ``wanted``: of the two that initdb makes beside template1 first, since each one is 300 files to copy."""
+    """SQL that makes the databases ``wanted``: first of the two that initdb makes beside template1, since each one is 300 files to copy."""
     spare = ["postgres", "template0"]
     statements = ["UPDATE pg_database SET datistemplate = false, datallowconn = true WHERE datname = 'template0'"]
     statements += [f"ALTER DATABASE {old} RENAME TO {name}" for old, name in zip(spare, wanted, strict=False)]
@@ -356,7 +358,7 @@ class Server:
         if (self.data / "postmaster.pid").exists():
             self._forget_crash()
             (self.data / "standby.signal").unlink(missing_ok=True)
-            self.installation.run("postgres", "--single", "-F", "-D", str(self.data), "-c", "io_method=sync", "template1", feed="")
+            self.installation.run("postgres", "--single", "-F", "-D", str(self.data), "-c", "io_method=sync", self.database, feed="")
 
     def relink(self, upstream: str) -> None:
         """Let a standby stream from another address, now: a WAL receiver that was just starting keeps the old one otherwise."""
