@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -222,3 +223,28 @@ def answers(aws: LocalAws) -> bool:
     except EndpointConnectionError:
         return False
     return True
+
+
+def test_a_function_dies_with_its_region_and_its_event_waits(aws: LocalAws, functions: Any) -> None:
+    """Killed while it runs, an asynchronous event is run again when the Region is back, and counts as one attempt."""
+    make(aws, "regional", Timeout=900)
+    functions.invoke(FunctionName="regional", InvocationType="Event", Payload=b'{"sleep": 3}')
+    eventually(lambda: sandboxes_of("regional"))
+    aws.take_down(EAST)
+    try:
+        eventually(lambda: not sandboxes_of("regional"), 5)
+    finally:
+        aws.take_down(EAST, down=False)
+    lines = eventually(lambda: [line for line in log_of(aws, "regional") if line.startswith("END")] and log_of(aws, "regional"), 30)
+    assert len([line for line in lines if line.startswith("got")]) == 1
+    assert not [line for line in lines if "exited" in line]
+
+
+def sandboxes_of(function: str) -> list[str]:
+    """The processes that run a function."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"AWS_LAMBDA_FUNCTION_NAME={function}\0".encode() in (folder / "environ").read_bytes():
+                found.append(folder.name)
+    return found
