@@ -280,10 +280,9 @@ def cluster_refuses(count: int, eyes: Eyes, _region: str) -> bool:
     routing = lab_topology(eyes.plan).routing
     assert routing is not None
     arn = next(iter(routing.controls.values()))
-    home = next(iter(eyes.plan.regions))
     refused = 0
-    for url in routing.cluster_endpoints.values():
-        client = eyes.lab.client("route53-recovery-cluster", home, endpoint_url=url)
+    for region, url in routing.cluster_endpoints.items():
+        client = eyes.lab.client("route53-recovery-cluster", region, endpoint_url=url)
         try:
             client.get_routing_control_state(RoutingControlArn=arn)
         except (ClientError, BotoCoreError):
@@ -321,7 +320,7 @@ def slow_peering(eyes: Eyes, _region: str) -> bool:
 
 def evicting(eyes: Eyes, region: str) -> bool:
     info: dict[str, Any] = eyes.redis(region).info("stats")  # type: ignore[assignment]
-    return int(info["evicted_keys"]) > 0 and eyes.redis(region).config_get("maxmemory-policy") == {b"maxmemory-policy": b"allkeys-lru"}
+    return int(info["evicted_keys"]) > 0 and eyes.redis(region).config_get("maxmemory-policy") == {"maxmemory-policy": "allkeys-lru"}
 
 
 def broker_down(eyes: Eyes, region: str) -> bool:
@@ -333,7 +332,12 @@ def broker_down(eyes: Eyes, region: str) -> bool:
 
 
 def unacknowledged(eyes: Eyes, region: str) -> bool:
-    return any(queue["name"] == "orders" and queue["messages_unacknowledged"] > 2 for queue in eyes.broker(region, "queues"))
+    """Whether order events stay unacknowledged; places an order for there to be one."""
+    (task, *_) = eyes.ecs(region)["orders"]["tasks"]
+    item = {"productId": "damage", "name": "Damage", "quantity": 1, "unitCost": 1}
+    order = {"firstName": "D", "lastName": "E", "email": "damage@example.com", "items": [item]}
+    admin.call(task["port"], "POST", "/orders", order)
+    return any(queue["name"] == "orders" and queue["messages_unacknowledged"] > 1 for queue in eyes.broker(region, "queues"))
 
 
 def carts_late(within_s: float, eyes: Eyes, region: str) -> bool:
