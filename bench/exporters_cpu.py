@@ -4,8 +4,10 @@
     python bench/exporters_cpu.py spans /tmp/cwb          # also: logs, requests, weight
     python bench/exporters_cpu.py spans /tmp/cwb --rounds 5 --items 40000
 
-All run in the same session, interleaved round by round, against a sink in a process of its own; the median of the rounds is printed, and its ratio
-to each peer. CPU is user and system time of the whole process, all threads, from the first item until everything has been delivered. Ours runs with
+All run in the same session, interleaved round by round, against a sink in a process of its own; the median of the rounds is printed, and
+its ratio
+to each peer. CPU is user and system time of the whole process, all threads, from the first item until everything has been delivered.
+Ours runs with
 spool, limits, redaction, ledger, SigV4 and compression on; ADOT signs too.
 """
 
@@ -104,14 +106,27 @@ def weight(base: Path) -> None:
         python = base / tool / "bin/python"
         site = next((base / tool / "lib").glob("python*/site-packages"))
         folders = [path for path in site.iterdir() if not path.name.startswith(("pip", "setuptools", "flask", "werkzeug", "jinja2"))]
-        size = sum(f.stat().st_size for folder in folders for f in ([folder] if folder.is_file() else folder.rglob("*")) if f.is_file() and f.suffix != ".pyc")
+        size = sum(
+            f.stat().st_size
+            for folder in folders
+            for f in ([folder] if folder.is_file() else folder.rglob("*"))
+            if f.is_file() and f.suffix != ".pyc"
+        )
         count = len(list(site.glob("*.dist-info"))) - 2
         worker = Path(__file__).with_name("exporters_worker.py")
         times = []
         for _ in range(5):
             with tempfile.TemporaryDirectory() as home:
-                environ = {"PATH": os.environ["PATH"], "HOME": home, "SINK": "http://127.0.0.1:9", "CROSSWATCH_SPOOL_DIR": f"{home}/spool", "AWS_REGION": "us-east-1"}
-                out = subprocess.run([str(python), str(worker), "import", tool, "0"], env=environ, capture_output=True, text=True, check=True)
+                environ = {
+                    "PATH": os.environ["PATH"],
+                    "HOME": home,
+                    "SINK": "http://127.0.0.1:9",
+                    "CROSSWATCH_SPOOL_DIR": f"{home}/spool",
+                    "AWS_REGION": "us-east-1",
+                }
+                out = subprocess.run(
+                    [str(python), str(worker), "import", tool, "0"], env=environ, capture_output=True, text=True, check=True
+                )
                 times.append(json.loads(out.stdout.splitlines()[-1])["ms"])
         print(f"{tool:12} {count:3} packages {size / 1e6:6.1f} MB   import and configure {statistics.median(times):6.0f} ms")
 

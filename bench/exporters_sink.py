@@ -1,4 +1,5 @@
-"""The sink of exporters_cpu.py: an HTTP server that answers every POST with 200 and nothing, and a UDP socket that is read and forgotten."""
+"""The sink of exporters_cpu.py: an HTTP server that answers every POST with 200 and nothing, and a UDP socket that is read and
+forgotten."""
 
 import socket
 import threading

@@ -100,7 +100,8 @@ def configure(tool: str, signals: tuple[str, ...]) -> Any:
 
 
 def spans(tool: str, items: int) -> float:
-    """A server span with 8 attributes and in it a client span with 6, again and again; attributes are given as instrumentations give them."""
+    """A server span with 8 attributes and in it a client span with 6, again and again; attributes are given as instrumentations give
+    them."""
     if tool == "xray":
         return _xray_spans(items)
     flush = configure(tool, ("traces",))
@@ -166,8 +167,6 @@ def _xray_spans(items: int) -> float:
 def logs(tool: str, items: int) -> float:
     """Log records of 2 KB through the standard library's logging."""
     flush = configure(tool, ("logs",))
-    if tool == "adot":
-        from opentelemetry.instrumentation.logging import LoggingInstrumentor  # noqa: F401  # it is part of the distro, its handler is the SDK's
     try:
         from opentelemetry.instrumentation.logging.handler import LoggingHandler
     except ImportError:
@@ -212,7 +211,9 @@ def requests(tool: str, items: int) -> float:
     def unit(i: int) -> None:
         import io
 
-        result = application.wsgi_app({**environ, "PATH_INFO": f"/catalogue/{i % 100}", "wsgi.input": io.BytesIO()}, lambda *a, **k: lambda b: None)
+        result = application.wsgi_app(
+            {**environ, "PATH_INFO": f"/catalogue/{i % 100}", "wsgi.input": io.BytesIO()}, lambda *a, **k: lambda b: None
+        )
         b"".join(result)
         close = getattr(result, "close", None)
         if close:

@@ -1,9 +1,9 @@
 """What `OTEL_PYTHON_CONFIGURATOR=crosswatch` does: read the environment and put the parts together.
 
-    traces   -> SpanIntake -> SpanPacker   -> queue -> Sender -> X-Ray OTLP endpoint or a collector
-    logs     -> LogIntake  -> LogPacker    -> queue -> Sender -> CloudWatch Logs OTLP endpoint or a collector
-    metrics  -> ScheduledReader -> MetricPacker -> queue -> Sender -> CloudWatch OTLP endpoint or a collector
-             -> ScheduledReader (delta) -> EmfPacker or MetricDataPacker -> queue -> Sender -> PutLogEvents or PutMetricData
+traces   -> SpanIntake -> SpanPacker   -> queue -> Sender -> X-Ray OTLP endpoint or a collector
+logs     -> LogIntake  -> LogPacker    -> queue -> Sender -> CloudWatch Logs OTLP endpoint or a collector
+metrics  -> ScheduledReader -> MetricPacker -> queue -> Sender -> CloudWatch OTLP endpoint or a collector
+         -> ScheduledReader (delta) -> EmfPacker or MetricDataPacker -> queue -> Sender -> PutLogEvents or PutMetricData
 """
 
 import logging
@@ -101,8 +101,8 @@ class Providers:
         self._settings = settings
         self._resource = resource
         self._redact = redactor(settings.redact, settings.redact_allow)
-        self._spans = SpanIntake(lambda timeout: self.flush(timeout))
-        self._records = LogIntake(lambda timeout: self.flush(timeout))
+        self._spans = SpanIntake(self._flush_now)
+        self._records = LogIntake(self._flush_now)
         self._built_before = False
         sampler = sampler_from(settings.sampler, settings.sampler_argument, settings.asgi_event_spans)
         self.tracers = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
@@ -113,6 +113,9 @@ class Providers:
             self.loggers.add_log_record_processor(self._records)
         self._readers: list[Callable[[], ScheduledReader]] = []
         self.meters: GuardedMeterProvider
+
+    def _flush_now(self, timeout: float) -> bool:
+        return self.flush(timeout)
 
     def build(self) -> Pipeline:
         """A pipeline, connected; the providers' former one is forgotten."""
@@ -201,7 +204,8 @@ class _Assembly:
         return account, backlog, sender
 
     def _offer_segments(self, sender: Sender) -> None:
-        """PutTraceSegments instead of OTLP: at once where that is wanted, otherwise once the endpoint says that Transaction Search is off."""
+        """PutTraceSegments instead of OTLP: at once where that is wanted, otherwise once the endpoint says that Transaction Search is
+        off."""
         if self._settings.traces_as == "otlp":
             return
 
@@ -270,7 +274,8 @@ def _with_log_headers(settings: Settings, resource: Resource) -> Settings:
         failover["logs"] = completed(failover["logs"])
     if aws_service_of(routes["logs"].url) and "x-aws-log-group" not in routes["logs"].headers:
         log.warning(
-            "logs are not sent: CloudWatch Logs needs a log group; set OTEL_EXPORTER_OTLP_LOGS_HEADERS=x-aws-log-group=<name>,x-aws-log-stream=<name>"
+            "logs are not sent: CloudWatch Logs needs a log group; set "
+            "OTEL_EXPORTER_OTLP_LOGS_HEADERS=x-aws-log-group=<name>,x-aws-log-stream=<name>"
         )
         del routes["logs"]
     return replace(settings, routes=routes, failover_routes=failover)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # the module asks type checkers to ignore it
 from opentelemetry.util._importlib_metadata import EntryPoint
 
 DEFAULTS = {
@@ -44,7 +44,10 @@ class CrosswatchDistro(BaseDistro):  # type: ignore[misc]  # the base is untyped
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Instrument now, or when the library is first imported, where we know which module to wait for."""
-        load = lambda: entry_point.load()().instrument(**kwargs)  # noqa: E731  # a closure over both, passed on below
+
+        def load() -> None:
+            entry_point.load()().instrument(**kwargs)
+
         module = _MODULES.get(entry_point.name)
         if module is None:
             load()
@@ -65,7 +68,8 @@ def when_imported(module: str, act: Callable[[], None]) -> None:
 
 
 def after_fastapi(act: Callable[[], None]) -> None:
-    """Instrument Starlette only after FastAPI has been defined from it: FastAPI would otherwise inherit Starlette's instrumentation and have two."""
+    """Instrument Starlette only after FastAPI has been defined from it: FastAPI would otherwise inherit Starlette's instrumentation and
+    have two."""
     if "fastapi" in sys.modules:
         when_imported("fastapi", act) if _still_loading("fastapi") else act()
     else:

@@ -98,9 +98,7 @@ def open_endpoint(signal: str, route: Route, settings: Settings, credentials: Cr
     if settings.sigv4 == "always" or (settings.sigv4 == "auto" and (known or route.api)):
         service, region = known or (route.api or SERVICE_OF_SIGNAL[signal], route.region or settings.region)
         signer = Signer(service, region)
-    transport = Transport(
-        route.url, settings.request_timeout, settings.certificate, settings.client_certificate, settings.client_key
-    )
+    transport = Transport(route.url, settings.request_timeout, settings.certificate, settings.client_certificate, settings.client_key)
     # Of the APIs only PutMetricData documents compressed bodies.
     compression = settings.compression and route.api in ("", "monitoring")
     return Endpoint(route, transport, breaker, signer, credentials, compression)

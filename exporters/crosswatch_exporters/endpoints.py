@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch-OTLPEndpoint.html; the service name is also the one SigV4 signs for.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch-OTLPEndpoint.html; the service name is also the one SigV4
+# signs for.
 SERVICE_OF_SIGNAL = {"traces": "xray", "logs": "logs", "metrics": "monitoring"}
 
 _AWS_HOST = re.compile(
@@ -17,7 +18,8 @@ _AWS_HOST = re.compile(
 class Route:
     """One endpoint of one signal: a full URL, extra headers, and the Region it stands in (empty when unknown).
 
-    `api` names the AWS service whose API this is, which is signed wherever it stands; it is empty for OTLP endpoints, which may be anybody's.
+    `api` names the AWS service whose API this is, which is signed wherever it stands; it is empty for OTLP endpoints, which may be
+    anybody's.
     """
 
     url: str

@@ -1,7 +1,9 @@
 """When to try, where, and when to leave an endpoint alone: state machines that take the clock as an argument and do no I/O.
 
-An endpoint is left alone (`Breaker` open) after several failures in a row that speak of it being impaired. While the own Region's endpoint is
-left alone and the other Region's is not, telemetry goes there; the own endpoint is probed with one request at a time, and gets the traffic back
+An endpoint is left alone (`Breaker` open) after several failures in a row that speak of it being impaired. While the own Region's
+endpoint is
+left alone and the other Region's is not, telemetry goes there; the own endpoint is probed with one request at a time, and gets the
+traffic back
 only after several probes in a row succeeded over some time, so that a flapping endpoint does not make the traffic flap.
 """
 
@@ -9,13 +11,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-
 _SLOW_SECONDS = 3.0
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Delays that double from `first` to `most` seconds, each drawn between half and all of it, so that a thousand clients do not return as one."""
+    """Delays that double from `first` to `most` seconds, each drawn between half and all of it, so that a thousand clients do not return
+    as one."""
 
     first: float = 0.5
     most: float = 30.0

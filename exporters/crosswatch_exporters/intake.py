@@ -1,6 +1,7 @@
 """Where the service's threads hand their items over, and the thread that takes them from there.
 
-What happens in the service's threads is one append to a deque. Everything else (encoding, limits, the journal) happens in the pump's thread,
+What happens in the service's threads is one append to a deque. Everything else (encoding, limits, the journal) happens in the pump's
+thread,
 which comes by every `tick` seconds, or earlier when much has arrived. Within that time an item is in the journal and survives the process.
 """
 
@@ -10,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from opentelemetry.context import Context, attach, set_value
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
+from opentelemetry.context import Context, attach, set_value
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
@@ -138,7 +139,8 @@ class Pump:
 
 
 class SpanIntake(SpanProcessor):
-    """The tracer provider's processor: sampled spans go to the intake when they end. `put` is set when the pipeline is built, again after a fork."""
+    """The tracer provider's processor: sampled spans go to the intake when they end. `put` is set when the pipeline is built, again
+    after a fork."""
 
     def __init__(self, flush: Callable[[float], bool]) -> None:
         self.put: Callable[[Any], None] = lambda item: None

@@ -1,6 +1,7 @@
 """The loss ledger: for every signal, at all times, emitted + recovered = delivered + queued + held + spooled + dropped.
 
-Items are counted where they change hands and never anywhere else. `Account.lock` is held while an item moves from one place to the next, so a
+Items are counted where they change hands and never anywhere else. `Account.lock` is held while an item moves from one place to the next,
+so a
 snapshot can never see it twice or not at all.
 """
 
@@ -70,7 +71,8 @@ class Account:
         self.delivered = 0
         self.dropped: Counter[str] = Counter()
         self.waiting: Callable[[], int] = _none
-        """Items that arrived and were not taken yet. Arrival itself is not counted: it is the one step that happens in the service's threads."""
+        """Items that arrived and were not taken yet. Arrival itself is not counted: it is the one step that happens in the service's
+        threads."""
         self.in_work = 0
         self.held: Callable[[], int] = _none
         self.spooled: Callable[[], int] = _none

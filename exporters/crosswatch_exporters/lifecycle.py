@@ -1,6 +1,7 @@
 """How telemetry begins, forks and ends with its process: atexit, SIGTERM, fork, multiprocessing.
 
-After a fork the child gets a pipeline of its own, built as the parent's was: queues, journal, connections and threads are never shared, and locks
+After a fork the child gets a pipeline of its own, built as the parent's was: queues, journal, connections and threads are never shared,
+and locks
 that a thread of the parent held are left behind. The parent's items stay the parent's.
 """
 

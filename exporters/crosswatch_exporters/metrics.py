@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry.context import attach, set_value
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
+from opentelemetry.context import attach, set_value
 from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricReader
 from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
@@ -55,7 +55,7 @@ class ScheduledReader(MetricReader):
     def __init__(self, store: Callable[[Any], None], interval: float, temporality: str, exponential: bool) -> None:
         aggregation: dict[type, Aggregation] = {Histogram: ExponentialBucketHistogramAggregation()} if exponential else {}
         super().__init__(
-            preferred_temporality={kind: AggregationTemporality.DELTA for kind in _DELTA_KINDS[temporality]},
+            preferred_temporality=dict.fromkeys(_DELTA_KINDS[temporality], AggregationTemporality.DELTA),
             preferred_aggregation=aggregation,
         )
         self._store = store
@@ -84,5 +84,5 @@ class ScheduledReader(MetricReader):
     def _collect_safely(self) -> None:
         try:
             self.collect()
-        except Exception as error:  # the SDK's own error class, or whatever a service's callback raised: the next collection may succeed
+        except Exception as error:  # noqa: BLE001  # the SDK's own class, or what a service's callback raised; the next may succeed
             log.warning("metrics could not be collected: %s: %s", type(error).__name__, error)

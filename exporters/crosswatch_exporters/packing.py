@@ -16,9 +16,12 @@ Lose = Callable[[Loss, int], None]
 Pack = Callable[[Sequence[Any], Lose], list[Block]]
 """Encodes items into blocks; what cannot be sent is handed to `Lose` with a reason and a count."""
 
+# A metric's name, description, unit and framing, roughly; exact sizes are taken when a block is closed.
+_METRIC_HEAD = 200
 # Tag and length of an item in its scope.
 _FRAME = 4
-# An event is the JSON of record, resource and scope, in which every field repeats its name; this is how much longer than protobuf it can get.
+# An event is the JSON of record, resource and scope, in which every field repeats its name; this is how much longer than protobuf it can
+# get.
 _EVENT_OVERHEAD = 320
 _ATTRIBUTE_OVERHEAD = 48
 _PER_EVENT = 26
@@ -167,22 +170,21 @@ class MetricPacker:
         return list(self._blocks(collections, lose))
 
     def _blocks(self, collections: Sequence[Any], lose: Lose) -> Iterator[Block]:
-        block = _Open()
+        block, limits = _Open(), self._limits
         for resource, scope, metric, points in self._metrics(collections, lose):
-            while points:
-                room = self._limits.request_items - block.items
-                part, size, times = _take(points, room, self._limits.block_bytes - block.weight)
-                if part and block.admits(size, min(times), self._limits) and block.admits(size, max(times), self._limits):
-                    block.add(resource, scope, self._encode.message(metric, part), size, min(times))
-                    block.newest = max(block.newest, max(times))
-                    block.items += len(part) - 1
-                    points = points[len(part) :]
-                elif block.items:
+            done = 0
+            while done < len(points):
+                part = _take(points[done:], limits.request_items - block.items, limits.block_bytes - block.weight, limits.max_gap_ns)
+                oldest, newest = min(time for time, _ in part), max(time for time, _ in part)
+                size = _METRIC_HEAD + sum(len(encoded) for _, encoded in part)
+                if block.admits(size, oldest, limits) and block.admits(size, newest, limits):
+                    block.add(resource, scope, self._encode.message(metric, [encoded for _, encoded in part]), size, oldest)
+                    block.newest = max(block.newest, newest)
+                    block.items += len(part) - 1  # the item that was added stands for all its points
+                    done += len(part)
+                else:
                     yield block.close(self._envelope)
                     block = _Open()
-                else:  # points of one metric that lie more than a day apart
-                    block.add(resource, scope, self._encode.message(metric, points[0][1:2]), size, points[0][0])
-                    points = points[1:]
         if block.items:
             yield block.close(self._envelope)
 
@@ -207,16 +209,11 @@ class MetricPacker:
                         yield resource, scope, metric, points
 
 
-def _take(points: list[tuple[int, bytes]], most: int, room: int) -> tuple[list[bytes], int, list[int]]:
-    """As many of the first points as fit: encoded, their size, their times. Always at least one, if `most` allows it."""
-    part: list[bytes] = []
-    times: list[int] = []
-    size = 200  # the metric's name, description and unit
-    for time, encoded in points[: max(0, most)]:
-        if part and size + len(encoded) > room:
-            break
-        part.append(encoded)
-        times.append(time)
+def _take(points: Sequence[tuple[int, bytes]], most: int, room: int, gap: int) -> Sequence[tuple[int, bytes]]:
+    """The first points that fit by number, bytes and time; always at least one."""
+    size = _METRIC_HEAD
+    for count, (time, encoded) in enumerate(points):
         size += len(encoded)
-    return part, size, times or [0]
-
+        if count and (count >= most or size > room or abs(time - points[0][0]) > gap // 2):
+            return points[:count]
+    return points

@@ -52,7 +52,8 @@ class Pipeline:
         return all(sender.idle.wait(max(0.0, by - time.monotonic())) for sender in self.senders.values())
 
     def close(self, timeout: float) -> None:
-        """Store everything, deliver what can be delivered within `timeout` seconds, say in one line what became of it all, and end the threads.
+        """Store everything, deliver what can be delivered within `timeout` seconds, say in one line what became of it all, and end the
+        threads.
 
         What other threads still emit meanwhile goes to the spool as long as possible: the intakes close last.
         """

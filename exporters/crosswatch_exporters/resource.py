@@ -33,7 +33,11 @@ def make_resource(settings: Settings, environ: Mapping[str, str] = os.environ) -
             detected |= ecs_attributes(json.loads(fetch(address, timeout=1.0)), json.loads(fetch(f"{address}/task", timeout=1.0)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("the ECS task metadata could not be read: %s", error)
-    detected |= {"telemetry.distro.name": "crosswatch-exporters", "telemetry.distro.version": __version__, "host.name": socket.gethostname()}
+    detected |= {
+        "telemetry.distro.name": "crosswatch-exporters",
+        "telemetry.distro.version": __version__,
+        "host.name": socket.gethostname(),
+    }
     detected |= process_attributes()
     return Resource(detected).merge(Resource.create())
 

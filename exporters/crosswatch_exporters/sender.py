@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from opentelemetry.context import attach, set_value
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
+from opentelemetry.context import attach, set_value
 
 from crosswatch_exporters.blocks import Block, total_items
 from crosswatch_exporters.destinations import Destination
@@ -178,7 +178,9 @@ class Sender:
         """Pieces that each fit a request. One does, as a rule; but blocks may have been built for another destination's limits."""
         limits, small = self.destination.limits, list(blocks)
         while any(block.items > limits.request_items or block.weight > limits.request_bytes for block in small):
-            smaller = [part for block in small for part in (self.destination.split(block) if block.items > limits.request_items else [block])]
+            smaller = [
+                part for block in small for part in (self.destination.split(block) if block.items > limits.request_items else [block])
+            ]
             if len(smaller) == len(small):
                 break
             small = smaller
@@ -226,7 +228,9 @@ class Sender:
         self._backoff.reset()
         rejected = min(verdict.rejected, piece.items)
         if rejected:
-            self._remind(self._monotonic(), "%s: %d of %d items were rejected: %s", self.destination.name, rejected, piece.items, verdict.reason)
+            self._remind(
+                self._monotonic(), "%s: %d of %d items were rejected: %s", self.destination.name, rejected, piece.items, verdict.reason
+            )
         with self.account.lock:
             self.queue.settle(piece.items)
             self.account.deliver(piece.items - rejected)

@@ -102,7 +102,9 @@ class _Reader:
                 raise ValueError(value)
             return number
 
-        return self.parsed(name, default, parse, f"give a number of at least {at_least:g}" + (f" and at most {at_most:g}" if at_most < 1e18 else ""))
+        return self.parsed(
+            name, default, parse, f"give a number of at least {at_least:g}" + (f" and at most {at_most:g}" if at_most < 1e18 else "")
+        )
 
     def choice(self, name: str, default: str, *choices: str) -> str:
         def parse(value: str) -> str:

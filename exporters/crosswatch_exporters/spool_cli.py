@@ -3,7 +3,8 @@
     crosswatch-spool inspect DIR [--json]
     crosswatch-spool drain DIR [--timeout SECONDS]
 
-`drain` sends to where the environment says (the same variables as the service), re-signing with the credentials of now. Journals whose process
+`drain` sends to where the environment says (the same variables as the service), re-signing with the credentials of now. Journals whose
+process
 lives are left alone. Exit codes: 0 done, 1 something is left, 2 the folder or the settings cannot be used.
 """
 
@@ -23,7 +24,8 @@ from crosswatch_exporters.journal.spool import UnsafeSpool, journals, lock, make
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """What one lane of one journal holds. Times are ISO 8601, empty when nothing is held; `damaged` counts bytes that no sound record covers."""
+    """What one lane of one journal holds. Times are ISO 8601, empty when nothing is held; `damaged` counts bytes that no sound record
+    covers."""
 
     journal: str
     service: str

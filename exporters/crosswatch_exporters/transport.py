@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +80,14 @@ class Transport:
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
-        proxy = getproxies_environment().get(self._parts.scheme)
-        via = urlsplit(proxy) if proxy and not proxy_bypass_environment(host) else None
-        if self._parts.scheme == "https":
-            secure = http.client.HTTPSConnection(
-                via.hostname if via else host, via.port if via else port, timeout=self._timeout, context=self._tls_context()
-            )
-            if via:
-                secure.set_tunnel(host, port)
-            return secure
-        return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        if self._parts.scheme != "https":
+            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        proxy = _proxy_for(host)
+        if proxy is None:
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls_context())
+        tunnelled = http.client.HTTPSConnection(proxy[0], proxy[1], timeout=self._timeout, context=self._tls_context())
+        tunnelled.set_tunnel(host, port)
+        return tunnelled
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._context is None:
@@ -102,3 +99,14 @@ class Transport:
 
 
 _CLOSED_WHILE_IDLE = ("RemoteDisconnected", "BrokenPipeError", "ConnectionResetError")
+
+
+def _proxy_for(host: str) -> tuple[str, int | None] | None:
+    """Host and port of HTTPS_PROXY, unless NO_PROXY names `host`. Plain HTTP, which is for a collector next to us, goes direct."""
+    import urllib.request
+
+    proxy = urllib.request.getproxies().get("https")
+    if not proxy or urllib.request.proxy_bypass(host):
+        return None
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return (parts.hostname, parts.port) if parts.hostname else None

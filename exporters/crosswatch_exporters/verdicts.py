@@ -22,7 +22,8 @@ class Action(Enum):
 class Verdict:
     """An action and its particulars.
 
-    `rejected` items of a delivered request were not taken. `after` is how many seconds the service asked to wait, `impaired` whether this speaks
+    `rejected` items of a delivered request were not taken. `after` is how many seconds the service asked to wait, `impaired` whether
+    this speaks
     of an endpoint in trouble (and not of our request, our rights or our rate), `reason` is for the log.
     """
 
@@ -35,8 +36,23 @@ class Verdict:
 
 # The service names clock skew and stale or unknown keys in the body, not in the status.
 _STALE_KEYS = (b"ExpiredToken", b"UnrecognizedClient", b"InvalidClientTokenId", b"InvalidAccessKeyId", b"security token")
-_WRONG_CLOCK = (b"RequestTimeTooSkewed", b"Signature expired", b"Signature not yet current", b"RequestExpired", b"InvalidSignature", b"SignatureDoesNotMatch")
-_THROTTLED = (b"Throttling", b"TooManyRequests", b"LimitExceeded", b"RequestLimit", b"ServiceUnavailable", b"InternalFailure", b"InternalError")
+_WRONG_CLOCK = (
+    b"RequestTimeTooSkewed",
+    b"Signature expired",
+    b"Signature not yet current",
+    b"RequestExpired",
+    b"InvalidSignature",
+    b"SignatureDoesNotMatch",
+)
+_THROTTLED = (
+    b"Throttling",
+    b"TooManyRequests",
+    b"LimitExceeded",
+    b"RequestLimit",
+    b"ServiceUnavailable",
+    b"InternalFailure",
+    b"InternalError",
+)
 # The X-Ray endpoint while Transaction Search is off.
 _SEARCH_IS_OFF = b"supported with CloudWatch Logs as a Trace Segment Destination"
 

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside this file, whatever pytest's import mode
 
-from receiver import Receiver  # noqa: E402
+from receiver import Receiver
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from opentelemetry._logs import LogRecord, SeverityNumber
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import get_current_span
-
 from crosswatch_exporters.configurator import Providers
 from crosswatch_exporters.ledger import Balance
 from crosswatch_exporters.lifecycle import Lifecycle
 from crosswatch_exporters.settings import Settings, read_settings
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import get_current_span
 
 BIN = Path(sys.executable).parent
 
@@ -56,8 +55,13 @@ class Service:
             context = get_current_span().get_span_context()
             self.logger.emit(
                 LogRecord(
-                    timestamp=time.time_ns(), observed_timestamp=time.time_ns(), body=f"{text} {i}", severity_number=SeverityNumber.INFO,
-                    trace_id=context.trace_id, span_id=context.span_id, trace_flags=context.trace_flags,
+                    timestamp=time.time_ns(),
+                    observed_timestamp=time.time_ns(),
+                    body=f"{text} {i}",
+                    severity_number=SeverityNumber.INFO,
+                    trace_id=context.trace_id,
+                    span_id=context.span_id,
+                    trace_flags=context.trace_flags,
                 )  # fmt: skip
             )
 
@@ -112,7 +116,11 @@ class Script:
             **environ,
         }
         self.process = subprocess.Popen(
-            [str(BIN / "opentelemetry-instrument"), sys.executable, str(path)], env=full, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [str(BIN / "opentelemetry-instrument"), sys.executable, str(path)],
+            env=full,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def __enter__(self) -> Script:

@@ -1,4 +1,5 @@
-"""A strict receiver: an OTLP/HTTP and AWS-shaped server on the loopback that decodes with the stock protobuf classes, checks every documented limit,
+"""A strict receiver: an OTLP/HTTP and AWS-shaped server on the loopback that decodes with the stock protobuf classes, checks every
+documented limit,
 and misbehaves on demand.
 
     with Receiver() as receiver:
@@ -134,7 +135,12 @@ class Receiver:
     def segments(self) -> list[dict[str, Any]]:
         """Every accepted X-Ray document."""
         with self.lock:
-            return [json.loads(text) for r in self.accepted if r.signal == "TraceSegments" for text in json.loads(r.body)["TraceSegmentDocuments"]]
+            return [
+                json.loads(text)
+                for r in self.accepted
+                if r.signal == "TraceSegments"
+                for text in json.loads(r.body)["TraceSegmentDocuments"]
+            ]
 
     @property
     def points(self) -> list[tuple[Any, Any]]:
@@ -245,7 +251,8 @@ def check_traces(message: Any, request: Request) -> list[str]:
 
 
 def check_logs(message: Any, request: Request) -> list[str]:
-    """CloudWatch-OTLPEndpoint: 1,048,576 bytes of events with 26 each, 10,000 records, 1 MB an event, 16 KB a resource, -14 d to +2 h, 24 h.
+    """CloudWatch-OTLPEndpoint: 1,048,576 bytes of events with 26 each, 10,000 records, 1 MB an event, 16 KB a resource, -14 d to +2 h,
+    24 h.
 
     An event is taken to be record, resource and scope in JSON, the larger of the readings of the documentation.
     """
@@ -331,7 +338,8 @@ def check_log_events(document: Any, request: Request) -> list[str]:
 
 
 def check_emf(event: Any) -> list[str]:
-    """Embedded metric format: 100 definitions, 30 dimensions, 1,024 characters a value, 100 elements an array, members of the right type."""
+    """Embedded metric format: 100 definitions, 30 dimensions, 1,024 characters a value, 100 elements an array, members of the right
+    type."""
     problems = []
     for directive in event["_aws"]["CloudWatchMetrics"]:
         if len(directive["Metrics"]) > 100:
@@ -349,7 +357,9 @@ def check_emf(event: Any) -> list[str]:
             value = event[name]
             if isinstance(value, list) and len(value) > 100:
                 problems.append("EMF: over 100 values")
-            if isinstance(value, dict) and (len(value["Values"]) > 100 or len(value["Values"]) != len(value["Counts"]) or sum(value["Counts"]) != value["Count"]):
+            if isinstance(value, dict) and (
+                len(value["Values"]) > 100 or len(value["Values"]) != len(value["Counts"]) or sum(value["Counts"]) != value["Count"]
+            ):
                 problems.append("EMF: bad Values and Counts")
             if not isinstance(value, (int, float, list, dict)):
                 problems.append("EMF: value is not a number")

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from instrumented import LedgerWatch, Service
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-from instrumented import LedgerWatch, Service
 from receiver import Answer, Receiver, Request
 
 FAULTS: Mapping[str, Answer] = {
@@ -221,7 +220,9 @@ def test_a_full_disk_costs_no_data(receiver: Receiver, spool: Path, size: int) -
     assert service.balances()["traces"].delivered == 500
 
 
-def test_an_unusable_spool_folder_is_refused_and_costs_no_data(receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_spool_folder_is_refused_and_costs_no_data(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A folder others may write to, a link, or a file is not used; the log says why; telemetry goes on in memory."""
     shared, linked, file = tmp_path / "shared", tmp_path / "linked", tmp_path / "file"
     shared.mkdir()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from crosswatch_exporters.blocks import LOG_LIMITS, METRIC_LIMITS, TRACE_LIMITS
+from crosswatch_exporters.ledger import Loss
+from crosswatch_exporters.packing import LogPacker, MetricPacker, SpanPacker
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
@@ -20,19 +24,28 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState, set_span_in_context
-from opentelemetry.trace import NonRecordingSpan
-
-from crosswatch_exporters.blocks import LOG_LIMITS, METRIC_LIMITS, TRACE_LIMITS
-from crosswatch_exporters.ledger import Loss
-from crosswatch_exporters.packing import LogPacker, MetricPacker, SpanPacker
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 key = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 number = st.integers(-(1 << 63), (1 << 63) - 1)
 scalar = st.one_of(text, st.booleans(), number, st.floats(allow_nan=False), st.binary(max_size=8))
 value: st.SearchStrategy[Any] = st.one_of(
-    scalar, st.none(), st.lists(text, max_size=3), st.lists(number, max_size=3), st.recursive(scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(key, inner, max_size=3), max_leaves=6)
+    scalar,
+    st.none(),
+    st.lists(text, max_size=3),
+    st.lists(number, max_size=3),
+    st.recursive(scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(key, inner, max_size=3), max_leaves=6),
 )
 attributes = st.dictionaries(key, value, max_size=6)
 ids = st.integers(1, (1 << 128) - 1), st.integers(1, (1 << 64) - 1)
@@ -57,7 +70,9 @@ def spans(draw: Any) -> list[Any]:
     provider = TracerProvider(resource=Resource(draw(attributes), "https://schema/1"), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     for _ in range(draw(st.integers(1, 4))):
-        tracer = provider.get_tracer(draw(st.sampled_from(["a", "b"])), draw(st.sampled_from(["", "1.0"])), "https://schema/2", {"scope": True})
+        tracer = provider.get_tracer(
+            draw(st.sampled_from(["a", "b"])), draw(st.sampled_from(["", "1.0"])), "https://schema/2", {"scope": True}
+        )
         parent = set_span_in_context(NonRecordingSpan(draw(context()))) if draw(st.booleans()) else None
         links = [Link(draw(context()), draw(attributes)) for _ in range(draw(st.integers(0, 2)))]
         span = tracer.start_span(draw(text), parent, draw(st.sampled_from(list(SpanKind))), draw(attributes), links)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
-
 from crosswatch_exporters.encoding.read import fields
 from crosswatch_exporters.health import Backoff, Breaker
+from hypothesis import given
+from hypothesis import strategies as st
 from instrumented import LedgerWatch, Service
 from receiver import Answer, Receiver
 
@@ -21,7 +21,8 @@ def resource(group: object) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [Answer(503), Answer(cut=True), Answer(hang=5)], ids=["503", "reset", "hanging"])
 def test_telemetry_goes_to_the_other_region_and_comes_back(spool: Path, fault: Answer) -> None:
-    """While the own endpoint is impaired everything goes to the other, stamped with where it came from and where it was delivered; later it comes back."""
+    """While the own endpoint is impaired everything goes to the other, stamped with where it came from and where it was delivered; later
+    it comes back."""
     with Receiver() as own, Receiver() as other:
         environ = {
             **own.environ(), "CROSSWATCH_SPOOL_DIR": str(spool), "OTEL_EXPORTER_OTLP_TIMEOUT": "1", "CROSSWATCH_FAILOVER_REGION": "us-west-2",

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from receiver import Answer, Receiver
 from instrumented import BIN, Script
+from receiver import Answer, Receiver
 
 EMIT = """
 import logging, os, sys, time
@@ -96,7 +95,9 @@ def test_sigterm(receiver: Receiver, tmp_path: Path, hanging: bool) -> None:
         assert counts(receiver) == (0, 0, 0)
         receiver.fault = lambda request: None
         environ = dict(os.environ) | receiver.environ()
-        done = subprocess.run([BIN / "crosswatch-spool", "drain", tmp_path / "spool"], env=environ, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [BIN / "crosswatch-spool", "drain", tmp_path / "spool"], env=environ, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
     assert counts(receiver) == (100, 100, 100)
 
@@ -118,7 +119,9 @@ def test_sudden_death(receiver: Receiver, tmp_path: Path, how: str) -> None:
 @pytest.mark.slow
 def test_sudden_death_is_drained_by_the_command(receiver: Receiver, tmp_path: Path) -> None:
     """`crosswatch-spool inspect` shows what a killed process left, `drain` delivers it."""
-    with Script(tmp_path, EMIT + "emit(50)\ntime.sleep(1)\nos.kill(os.getpid(), 9)", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}) as script:
+    with Script(
+        tmp_path, EMIT + "emit(50)\ntime.sleep(1)\nos.kill(os.getpid(), 9)", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    ) as script:
         script.wait()
     spool = tmp_path / "spool"
     shown = subprocess.run([BIN / "crosswatch-spool", "inspect", spool], capture_output=True, text=True, check=True).stdout
@@ -213,7 +216,18 @@ def test_gunicorn_workers(receiver: Receiver, tmp_path: Path) -> None:
         "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "OTEL_PYTHON_DISTRO": "crosswatch", "OTEL_PYTHON_CONFIGURATOR": "crosswatch",
         "OTEL_SERVICE_NAME": "shop", "CROSSWATCH_SPOOL_DIR": str(tmp_path / "spool"), "PYTHONPATH": str(tmp_path), **receiver.environ(),
     }  # fmt: skip
-    command = [BIN / "opentelemetry-instrument", sys.executable, "-m", "gunicorn", "--preload", "-w", "2", "-b", f"127.0.0.1:{port}", "shop:app"]
+    command = [
+        BIN / "opentelemetry-instrument",
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--preload",
+        "-w",
+        "2",
+        "-b",
+        f"127.0.0.1:{port}",
+        "shop:app",
+    ]
     with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             up = receiver.wait_for(lambda: _answers(port), 15)

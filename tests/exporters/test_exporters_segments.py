@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
-
 from crosswatch_exporters.blocks import TRACE_LIMITS
 from crosswatch_exporters.encoding import decode
 from crosswatch_exporters.packing import SpanPacker
 from crosswatch_exporters.segments.causes import stack_of
 from crosswatch_exporters.segments.translate import document, translate
 from instrumented import Service
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
 from receiver import Answer, Receiver, Request
 
 ECS = {
@@ -28,7 +27,9 @@ ECS = {
 }  # fmt: skip
 
 
-def one(name: str = "op", kind: SpanKind = SpanKind.SERVER, attributes: dict[str, Any] | None = None, error: Any = None, parent: bool = False) -> dict[str, Any]:
+def one(
+    name: str = "op", kind: SpanKind = SpanKind.SERVER, attributes: dict[str, Any] | None = None, error: Any = None, parent: bool = False
+) -> dict[str, Any]:
     """The segment of one span, after a round through the wire."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource(ECS), shutdown_on_exit=False)
@@ -67,8 +68,22 @@ def test_http(names: dict[str, Any], status: str, code: int, flags: dict[str, bo
 @pytest.mark.parametrize(
     "attributes",
     [
-        {"db.system.name": "postgresql", "db.namespace": "catalog", "db.query.text": "SELECT 1", "db.user": "app", "server.address": "db", "server.port": 5432},
-        {"db.system": "postgresql", "db.name": "catalog", "db.statement": "SELECT 1", "db.user": "app", "net.peer.name": "db", "net.peer.port": 5432},
+        {
+            "db.system.name": "postgresql",
+            "db.namespace": "catalog",
+            "db.query.text": "SELECT 1",
+            "db.user": "app",
+            "server.address": "db",
+            "server.port": 5432,
+        },
+        {
+            "db.system": "postgresql",
+            "db.name": "catalog",
+            "db.statement": "SELECT 1",
+            "db.user": "app",
+            "net.peer.name": "db",
+            "net.peer.port": 5432,
+        },
     ],
     ids=["stable", "old"],
 )
@@ -104,7 +119,9 @@ def test_a_service_on_ecs_says_where_it_ran() -> None:
     assert segment["service"] == {"version": "1.2"}
     assert segment["aws"]["account_id"] == "123456789012"
     assert segment["aws"]["ecs"]["task_arn"].endswith("task/c/1")
-    assert segment["aws"]["cloudwatch_logs"] == [{"log_group": "/ecs/orders", "arn": "arn:aws:logs:us-east-1:123456789012:log-group:/ecs/orders"}]
+    assert segment["aws"]["cloudwatch_logs"] == [
+        {"log_group": "/ecs/orders", "arn": "arn:aws:logs:us-east-1:123456789012:log-group:/ecs/orders"}
+    ]
     assert segment["metadata"]["default"]["otel.resource.service.name"] == "orders"
     assert segment["annotations"] == {"cloud.region": "us-east-1"}
 
@@ -131,20 +148,25 @@ def test_documents_stay_within_64_kb() -> None:
 
 def test_tracebacks_are_read_innermost_first() -> None:
     """As X-Ray shows stacks."""
-    trace = 'Traceback (most recent call last):\n  File "a.py", line 1, in outer\n    inner()\n  File "b.py", line 2, in inner\n    raise X\nX'
+    trace = (
+        'Traceback (most recent call last):\n  File "a.py", line 1, in outer\n    inner()\n  File "b.py", line 2, in inner\n    raise X\nX'
+    )
     assert stack_of(trace) == [{"path": "b.py", "line": 2, "label": "inner"}, {"path": "a.py", "line": 1, "label": "outer"}]
 
 
 @pytest.mark.parametrize("mode", ["segments", "auto"])
 def test_segments_are_sent_where_transaction_search_is_off(receiver: Receiver, spool: Path, mode: str) -> None:
-    """`segments` uses the API at once; `auto` when the OTLP endpoint says that it needs Transaction Search. 50 a request; nothing is lost."""
+    """`segments` uses the API at once; `auto` when the OTLP endpoint says that it needs Transaction Search. 50 a request; nothing is
+    lost."""
     message = b"The OTLP API is supported with CloudWatch Logs as a Trace Segment Destination."
 
     def off(request: Request) -> Answer | None:
         return Answer(400, body=message) if request.signal == "traces" else None
 
     receiver.fault = off
-    with Service({**receiver.environ("traces"), "CROSSWATCH_SPOOL_DIR": str(spool), "CROSSWATCH_TRACES": mode, "CROSSWATCH_SIGV4": "never"}) as service:
+    with Service(
+        {**receiver.environ("traces"), "CROSSWATCH_SPOOL_DIR": str(spool), "CROSSWATCH_TRACES": mode, "CROSSWATCH_SIGV4": "never"}
+    ) as service:
         service.spans(230)
         assert service.flush()
         balance = service.balances()["traces"]
@@ -157,7 +179,9 @@ def test_unprocessed_segments_are_accounted(receiver: Receiver, spool: Path) -> 
     """Documents that X-Ray refuses one by one are counted."""
     body = json.dumps({"UnprocessedTraceSegments": [{"Id": "1", "ErrorCode": "InvalidId", "Message": "bad"}]}).encode()
     receiver.fault = lambda request: Answer(200, body=body, take=True)
-    with Service({**receiver.environ("traces"), "CROSSWATCH_SPOOL_DIR": str(spool), "CROSSWATCH_TRACES": "segments", "CROSSWATCH_SIGV4": "never"}) as service:
+    with Service(
+        {**receiver.environ("traces"), "CROSSWATCH_SPOOL_DIR": str(spool), "CROSSWATCH_TRACES": "segments", "CROSSWATCH_SIGV4": "never"}
+    ) as service:
         service.spans(10)
         assert service.flush()
         balance = service.balances()["traces"]

@@ -88,7 +88,9 @@ def from_environment(environ: Mapping[str, str]) -> Credentials | None:
 def from_botocore_only(environ: Mapping[str, str]) -> Credentials | None:
     """What we leave to botocore: web identity, and profiles that are more than two keys."""
     profile = _profile(environ)
-    if "AWS_WEB_IDENTITY_TOKEN_FILE" not in environ and not ({"sso_session", "sso_start_url", "role_arn", "credential_process"} & set(profile)):
+    if "AWS_WEB_IDENTITY_TOKEN_FILE" not in environ and not (
+        {"sso_session", "sso_start_url", "role_arn", "credential_process"} & set(profile)
+    ):
         return None
     try:
         import botocore.exceptions

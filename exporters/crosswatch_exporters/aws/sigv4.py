@@ -1,7 +1,9 @@
 """AWS Signature Version 4, with the standard library only.
 
-Follows https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html. The signing key depends only on day, Region
-and service, so it is computed once for each of them; what remains for a request is one hash of the body and two short HMACs. The tests compare
+Follows https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html. The signing key depends only on day,
+Region
+and service, so it is computed once for each of them; what remains for a request is one hash of the body and two short HMACs. The tests
+compare
 every signature with botocore's.
 """
 
@@ -31,9 +33,7 @@ class Signer:
         self.region = region
         self._derived: tuple[tuple[str, str], bytes] | None = None
 
-    def sign(
-        self, credentials: Credentials, method: str, url: str, headers: Mapping[str, str], body: bytes, now: float
-    ) -> dict[str, str]:
+    def sign(self, credentials: Credentials, method: str, url: str, headers: Mapping[str, str], body: bytes, now: float) -> dict[str, str]:
         """The headers to send: the given ones (lower-case names) with host, date, token and authorization added.
 
         `now` is in seconds since the epoch by the service's clock, which may not be ours.

@@ -36,7 +36,8 @@ _UNITS: Mapping[str, tuple[str, float]] = {
     "": ("None", 1),
 }
 
-# Attributes that say how a request travelled, not which one it was: as dimensions they would only multiply the series, each of which is paid for.
+# Attributes that say how a request travelled, not which one it was: as dimensions they would only multiply the series, each of which is
+# paid for.
 _NOT_DIMENSIONS = frozenset(
     {"url.scheme", "network.protocol.name", "network.protocol.version", "network.transport", "server.port", "http.flavor", "net.host.port"}
 )
@@ -109,7 +110,8 @@ def dimension_sets(attributes: Sequence[tuple[str, str]], wanted: Sequence[Seque
 
 
 def distribution(point: Any) -> tuple[list[float], list[int]]:
-    """(values, counts) of a histogram point. Count, sum, minimum and maximum are the point's own; in between, values are where their bucket lies."""
+    """(values, counts) of a histogram point. Count, sum, minimum and maximum are the point's own; in between, values are where their
+    bucket lies."""
     if not point.count:
         return [], []
     buckets = list(_exponential(point) if hasattr(point, "scale") else _explicit(point))
@@ -158,7 +160,8 @@ def _pin_extremes(values: list[float], counts: list[int], low: float, high: floa
 
 
 def _match_sum(values: list[float], counts: list[int], total: float, low: float, high: float) -> None:
-    """Move the inner values a little, all in the same proportion of the way they can go, so that the sum is right and averages are exact."""
+    """Move the inner values a little, all in the same proportion of the way they can go, so that the sum is right and averages are
+    exact."""
     inner = range(1, len(values) - 1)
     missing = total - math.fsum(value * count for value, count in zip(values, counts, strict=True))
     if not inner or not math.isfinite(missing):

@@ -29,7 +29,11 @@ class LogEvents:
         """The blocks' events in order of time, as the API demands."""
         # Lines begin with {"timestamp": and 13 digits, so their order as bytes is that of time.
         lines = sorted((line for block in blocks for line in block.payload.splitlines()), key=lambda line: line[:27])
-        return self._head + b",".join(lines) + b"]}", {**_JSON_1_1, "x-amz-target": "Logs_20140328.PutLogEvents", "x-amzn-logs-format": "json/emf"}
+        return self._head + b",".join(lines) + b"]}", {
+            **_JSON_1_1,
+            "x-amz-target": "Logs_20140328.PutLogEvents",
+            "x-amzn-logs-format": "json/emf",
+        }
 
     def judge(self, reply: Reply, items: int, now: float) -> Verdict:
         """By status, and by rejectedLogEventsInfo where the status is 200."""

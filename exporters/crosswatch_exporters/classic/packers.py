@@ -46,7 +46,8 @@ def split_lines(block: Block) -> list[Block]:
     middle = len(lines) // 2
     halves = (lines[:middle], lines[middle:])
     return [
-        Block(b"".join(half), len(half), max(1, block.weight * len(half) // len(lines)), block.oldest_ns, block.newest_ns) for half in halves
+        Block(b"".join(half), len(half), max(1, block.weight * len(half) // len(lines)), block.oldest_ns, block.newest_ns)
+        for half in halves
     ]
 
 
@@ -110,12 +111,17 @@ class EmfPacker:
         sets = dimension_sets(members, self._dimensions)
         definitions = [{"Name": point.name, **({"Unit": point.unit} if point.unit != "None" else {})} for point in points]
         directive = {"Namespace": self._namespace, "Dimensions": [[key for key, _ in chosen] for chosen in sets], "Metrics": definitions}
-        return {"_aws": {"Timestamp": time_ms, "CloudWatchMetrics": [directive]}, **dict(members), **{p.name: _emf_value(p) for p in points}}
+        return {
+            "_aws": {"Timestamp": time_ms, "CloudWatchMetrics": [directive]},
+            **dict(members),
+            **{p.name: _emf_value(p) for p in points},
+        }
 
 
 def _emf_value(point: Point) -> Any:
     """A number, an array with each value as often as it occurred, or, when that is longer than the 100 elements an array may have, the
-    Values/Counts object. The object is what AWS's own agent and collector write and CloudWatch reads, but the specification does not name it."""
+    Values/Counts object. The object is what AWS's own agent and collector write and CloudWatch reads, but the specification does not
+    name it."""
     count = sum(point.counts)
     if count == 1:
         return _number(point.values[0])

@@ -21,7 +21,8 @@ class SpanEvent:
 
 @dataclass(frozen=True, slots=True)
 class SpanData:
-    """A span; ids are lower-case hexadecimal, `kind` is OTLP's (1 internal, 2 server, 3 client, 4 producer, 5 consumer), `status` 0, 1 or 2 (error)."""
+    """A span; ids are lower-case hexadecimal, `kind` is OTLP's (1 internal, 2 server, 3 client, 4 producer, 5 consumer), `status` 0, 1
+    or 2 (error)."""
 
     trace_id: str
     span_id: str

@@ -27,8 +27,9 @@ def add_resource_attribute(request: bytes, key: str, value: str) -> bytes:
             inner = [(n, v + addition if n == 1 and isinstance(v, bytes) else v) for n, v in fields(group)]
             if not any(n == 1 for n, _ in inner):
                 inner.insert(0, (1, addition))
-            group = b"".join(field(n, v) for n, v in inner)
-        out.append(field(number, group))
+            out.append(field(number, b"".join(field(n, v) for n, v in inner)))
+        else:
+            out.append(field(number, group))
     return b"".join(out)
 
 
@@ -101,5 +102,3 @@ def _points(metric: bytes) -> Iterator[tuple[bytes, bytes]]:
     rest, points = _apart(data, 1)
     for point in points:
         yield point, b"".join(head) + delimited(varint(data_number << 3 | 2), rest + delimited(b"\x0a", point))
-
-

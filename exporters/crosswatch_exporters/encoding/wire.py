@@ -1,6 +1,7 @@
 """The protobuf wire format, as far as OTLP needs it: varints, length-delimited fields, AnyValue, and attributes with a cache.
 
-Written by hand because it is the hot path: with attribute pairs cached as bytes a span costs a tenth of what it costs to build and serialise
+Written by hand because it is the hot path: with attribute pairs cached as bytes a span costs a tenth of what it costs to build and
+serialise
 protobuf objects. `tests/exporters` proves that what is written here equals what the stock encoder writes.
 """
 
@@ -19,7 +20,8 @@ DOUBLE = Struct("<d")
 _TWO_BYTES = 1 << 14
 _SMALL = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(_TWO_BYTES))
 
-# A service repeats itself: routes, methods, hosts. Beyond this many distinct pairs the cache starts again, so that ids cannot fill the memory.
+# A service repeats itself: routes, methods, hosts. Beyond this many distinct pairs the cache starts again, so that ids cannot fill the
+# memory.
 _CACHE_PAIRS = 4096
 _CACHE_VALUE_CHARACTERS = 256
 
@@ -88,14 +90,16 @@ def key_value(key: str, value: Any) -> bytes:
 class AttributeEncoder:
     """Writes attributes as one repeated field, remembering each pair it has seen.
 
-    `tag` is the field's tag in the surrounding message. `redact` is applied before a pair is remembered, so a rule is evaluated once for each
+    `tag` is the field's tag in the surrounding message. `redact` is applied before a pair is remembered, so a rule is evaluated once for
+    each
     distinct pair and not once for each span.
     """
 
     def __init__(self, tag: int, redact: Redactor | None = None) -> None:
         self._tag = bytes((tag,))
         self._redact = redact
-        # Of each key, the type its values have and the values seen. The type matters: True, 1 and 1.0 are equal as keys but not on the wire.
+        # Of each key, the type its values have and the values seen. The type matters: True, 1 and 1.0 are equal as keys but not on the
+        # wire.
         self._keys: dict[str, tuple[type, dict[Any, bytes]]] = {}
         self._remembered = 0
 

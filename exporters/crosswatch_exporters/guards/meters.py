@@ -1,6 +1,7 @@
 """A meter provider in front of the SDK's: limits series, redacts attribute values, marks synthetic traffic, survives fork.
 
-It wraps public interfaces only. After a fork the SDK's provider is made anew and every instrument is bound to its new counterpart, so that a
+It wraps public interfaces only. After a fork the SDK's provider is made anew and every instrument is bound to its new counterpart, so
+that a
 child begins at zero instead of reporting its parent's counts a second time.
 """
 
@@ -94,7 +95,9 @@ class GuardedObservable(_Bound, ObservableCounter, ObservableUpDownCounter, Obse
 class GuardedMeter(Meter):
     """A meter whose instruments are guarded. Created through the provider."""
 
-    def __init__(self, provider: "GuardedMeterProvider", name: str, version: str | None, schema_url: str | None, attributes: Attributes) -> None:
+    def __init__(
+        self, provider: "GuardedMeterProvider", name: str, version: str | None, schema_url: str | None, attributes: Attributes
+    ) -> None:
         super().__init__(name, version, schema_url)
         self._provider = provider
         self._scope = (name, version, schema_url, attributes)
@@ -111,43 +114,52 @@ class GuardedMeter(Meter):
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> Counter:
         """See `opentelemetry.metrics.Meter`."""
-        return self._guarded(GuardedCounter, "counter", name, unit, description)
+        made: Counter = self._guarded(GuardedCounter, "counter", name, unit, description)
+        return made
 
     def create_up_down_counter(self, name: str, unit: str = "", description: str = "") -> UpDownCounter:
         """See `opentelemetry.metrics.Meter`."""
-        return self._guarded(GuardedCounter, "up_down_counter", name, unit, description)
+        made: UpDownCounter = self._guarded(GuardedCounter, "up_down_counter", name, unit, description)
+        return made
 
     def create_histogram(
         self, name: str, unit: str = "", description: str = "", *, explicit_bucket_boundaries_advisory: Sequence[float] | None = None
     ) -> Histogram:
         """See `opentelemetry.metrics.Meter`."""
-        return self._guarded(
+        made: Histogram = self._guarded(
             GuardedHistogram, "histogram", name, unit, description, explicit_bucket_boundaries_advisory=explicit_bucket_boundaries_advisory
         )
+        return made
 
     def create_gauge(self, name: str, unit: str = "", description: str = "") -> Gauge:
         """See `opentelemetry.metrics.Meter`."""
-        return self._guarded(GuardedGauge, "gauge", name, unit, description)
+        made: Gauge = self._guarded(GuardedGauge, "gauge", name, unit, description)
+        return made
 
     def create_observable_counter(
         self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
     ) -> ObservableCounter:
         """See `opentelemetry.metrics.Meter`."""
-        return self._observable("observable_counter", name, callbacks, unit, description)
+        made: ObservableCounter = self._observable("observable_counter", name, callbacks, unit, description)
+        return made
 
     def create_observable_up_down_counter(
         self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
     ) -> ObservableUpDownCounter:
         """See `opentelemetry.metrics.Meter`."""
-        return self._observable("observable_up_down_counter", name, callbacks, unit, description)
+        made: ObservableUpDownCounter = self._observable("observable_up_down_counter", name, callbacks, unit, description)
+        return made
 
     def create_observable_gauge(
         self, name: str, callbacks: Sequence[Any] | None = None, unit: str = "", description: str = ""
     ) -> ObservableGauge:
         """See `opentelemetry.metrics.Meter`."""
-        return self._observable("observable_gauge", name, callbacks, unit, description)
+        made: ObservableGauge = self._observable("observable_gauge", name, callbacks, unit, description)
+        return made
 
-    def _guarded(self, kind: Callable[[Bind, AttributeGuard], Any], factory: str, name: str, unit: str, description: str, **advice: Any) -> Any:
+    def _guarded(
+        self, kind: Callable[[Bind, AttributeGuard], Any], factory: str, name: str, unit: str, description: str, **advice: Any
+    ) -> Any:
         """The instrument of that identity, made once: two guards for one instrument would each admit their own series."""
         with self._lock:
             key = (factory, name.lower(), unit, description)
@@ -200,9 +212,7 @@ class GuardedMeterProvider(MeterProvider):
         """A guard for a new instrument."""
         return AttributeGuard(self._series_limit, self._redact)
 
-    def get_meter(
-        self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Attributes = None
-    ) -> Meter:
+    def get_meter(self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Attributes = None) -> Meter:
         """The meter of that scope."""
         key = (name, version, schema_url, tuple(sorted((attributes or {}).items(), key=str)))
         with self._lock:

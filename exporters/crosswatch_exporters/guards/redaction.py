@@ -33,7 +33,8 @@ _HINTS = ("://", "AKIA", "ASIA", "eyJ", "earer ", "assw", "ecret=", "api", "oken
 
 
 def redactor(level: str, allow: frozenset[str]) -> Redactor | None:
-    """The redactor of a level: `off` (None), `secrets`, or `strict` (secrets, mail addresses and card numbers). `allow` lists names left as they are."""
+    """The redactor of a level: `off` (None), `secrets`, or `strict` (secrets, mail addresses and card numbers). `allow` lists names left
+    as they are."""
     if level == "off":
         return None
     strict = level == "strict"

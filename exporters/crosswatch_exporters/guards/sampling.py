@@ -11,7 +11,8 @@ from opentelemetry.util.types import Attributes
 from crosswatch_exporters.guards.synthetic import ATTRIBUTE, is_synthetic
 
 _MASK = (1 << 64) - 1
-# The ASGI instrumentation makes a span for every event a response is sent in; they triple the spans and say nothing the server span does not.
+# The ASGI instrumentation makes a span for every event a response is sent in; they triple the spans and say nothing the server span does
+# not.
 _ASGI_EVENTS = (" http send", " http receive", " websocket send", " websocket receive")
 _STANDARD = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
 
@@ -61,5 +62,3 @@ def sampler_from(name: str, argument: float, asgi_events: bool) -> Sampler | Non
         return None
     fixed = _STANDARD[base]
     return CanarySampler(argument if fixed is None else fixed, parent_based, asgi_events)
-
-

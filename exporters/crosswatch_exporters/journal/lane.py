@@ -1,6 +1,7 @@
 """One lane of a journal: a first-in-first-out queue of blocks in segment files, with a window of them in memory.
 
-While the destination keeps up, blocks are written to disk and delivered from memory. Once more waits than the window holds, the rest is only on
+While the destination keeps up, blocks are written to disk and delivered from memory. Once more waits than the window holds, the rest is
+only on
 disk and is read from there. A disk that cannot be written (full, read-only) costs durability, not data, as long as the window has room.
 """
 
@@ -286,7 +287,8 @@ class Lane:
         self._write_cursor(segment.number, entry.end)
 
     def _retire(self, segment: _Segment) -> None:
-        """Delete the segment that is being written to: everything in it has been delivered, and a new one begins when there is something to write."""
+        """Delete the segment that is being written to: everything in it has been delivered, and a new one begins when there is something
+        to write."""
         if self._write_fd >= 0:
             os.close(self._write_fd)
             self._write_fd = -1

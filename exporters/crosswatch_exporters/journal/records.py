@@ -3,7 +3,8 @@
     segment = MAGIC record*
     record  = marker crc32 payload-length items weight oldest_ns newest_ns payload        (little endian)
 
-The checksum covers everything after itself. A record that is cut short or damaged is skipped: reading goes on at the next marker whose record
+The checksum covers everything after itself. A record that is cut short or damaged is skipped: reading goes on at the next marker whose
+record
 is sound.
 """
 

@@ -1,6 +1,7 @@
 """The spool folder: making it safe, making our journal in it, and taking over the journals of processes that ended.
 
-A folder that others can write to would let them put telemetry in our name, or files in our way (CVE-2026-42191 was that), so one that is shared, a
+A folder that others can write to would let them put telemetry in our name, or files in our way (CVE-2026-42191 was that), so one that is
+shared, a
 link, or someone else's is refused with a reason, and telemetry then waits in memory.
 """
 
@@ -125,12 +126,16 @@ def make_safe(folder: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeSpool(f"CROSSWATCH_SPOOL_DIR={folder}: is a link or a file; name a folder")
     if found.st_uid != os.geteuid():
-        raise UnsafeSpool(f"CROSSWATCH_SPOOL_DIR={folder}: belongs to user {found.st_uid}, we are {os.geteuid()}; name a folder of this user")
+        raise UnsafeSpool(
+            f"CROSSWATCH_SPOOL_DIR={folder}: belongs to user {found.st_uid}, we are {os.geteuid()}; name a folder of this user"
+        )
     if found.st_mode & (stat.S_ISVTX | stat.S_IWOTH):
         raise UnsafeSpool(f"CROSSWATCH_SPOOL_DIR={folder}: others may write there; name a folder of its own, mode 0700")
     if found.st_mode & 0o077:
         if any(not path.name.startswith((_PREFIX, _NEW)) for path in folder.iterdir()):
-            raise UnsafeSpool(f"CROSSWATCH_SPOOL_DIR={folder}: is open to others and holds other files; name a folder of its own, mode 0700")
+            raise UnsafeSpool(
+                f"CROSSWATCH_SPOOL_DIR={folder}: is open to others and holds other files; name a folder of its own, mode 0700"
+            )
         folder.chmod(0o700)
 
 

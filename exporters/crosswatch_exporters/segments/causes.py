@@ -31,11 +31,8 @@ def _exception(span: SpanData, index: int, attributes: dict[str, Any]) -> dict[s
 
 def stack_of(trace: str) -> list[dict[str, Any]]:
     """Frames of a Python traceback, innermost first as X-Ray shows them."""
-    frames = []
-    for line in trace.splitlines():
-        if match := _FRAME.match(line):
-            frames.append({"path": match["path"], "line": int(match["line"]), "label": match["label"].strip()})
-    return frames[::-1][:_MAX_FRAMES]
+    matches = [match for line in trace.splitlines() if (match := _FRAME.match(line))]
+    return [{"path": m["path"], "line": int(m["line"]), "label": m["label"].strip()} for m in matches[::-1][:_MAX_FRAMES]]
 
 
 def _identifier(span: SpanData, index: int) -> str:

@@ -12,19 +12,20 @@ from crosswatch_exporters.segments.translate import document
 from crosswatch_exporters.transport import Reply
 from crosswatch_exporters.verdicts import Action, Verdict, judge
 
+_JSON = {"content-type": "application/json"}
+
 
 class TraceSegments:
     """https://docs.aws.amazon.com/xray/latest/api/API_PutTraceSegments.html, 50 documents a request."""
 
     name = "traces"
     limits = SEGMENT_LIMITS
-    _headers = {"content-type": "application/json"}
 
     def request(self, blocks: Sequence[Block], route: Route, away: bool) -> tuple[bytes, Mapping[str, str]]:
         """The spans translated; each document is a string in the request, as the API has it."""
         region = route.region if away else ""
         documents = [document(span, region) for block in blocks for span in spans(block.payload)]
-        return json.dumps({"TraceSegmentDocuments": documents}, separators=(",", ":")).encode(), self._headers
+        return json.dumps({"TraceSegmentDocuments": documents}, separators=(",", ":")).encode(), _JSON
 
     def judge(self, reply: Reply, items: int, now: float) -> Verdict:
         """By status, and by UnprocessedTraceSegments where the status is 200."""

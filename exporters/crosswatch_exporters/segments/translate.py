@@ -33,7 +33,8 @@ def document(span: SpanData, delivery_region: str = "") -> str:
 
 
 def translate(span: SpanData, delivery_region: str = "") -> dict[str, Any]:
-    """The document as a dictionary. A server span, or one whose parent is elsewhere, is a segment; any other is a subsegment sent by itself."""
+    """The document as a dictionary. A server span, or one whose parent is elsewhere, is a segment; any other is a subsegment sent by
+    itself."""
     whole = span.kind == _SERVER or not span.parent_id or span.parent_remote
     attributes = span.attributes
     segment: dict[str, Any] = {
@@ -207,7 +208,8 @@ def _searchable(span: SpanData, delivery_region: str, whole: bool) -> tuple[dict
     attributes |= {key: value for key, value in shared.items() if value and key not in attributes}
     named = attributes.pop("aws.xray.annotations", None) or []
     wanted = {*_DEFAULT_ANNOTATIONS, *(named if isinstance(named, list) else [named])}
-    annotations, metadata = {}, {}
+    annotations: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for key, value in attributes.items():
         if key in wanted and isinstance(value, (str, int, float, bool)) and len(annotations) < _MAX_ANNOTATIONS:
             annotations[_ANNOTATION_KEY.sub("_", key)] = value[:1000] if isinstance(value, str) else value
