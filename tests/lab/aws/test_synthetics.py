@@ -138,13 +138,13 @@ def test_a_failing_canary_says_why_and_is_retried(aws: LocalAws) -> None:
 
 
 def test_a_hanging_canary_times_out(aws: LocalAws) -> None:
-    """The run ends after its timeout of lab time."""
+    """The run ends after its timeout of lab time (and the runtime's 2.5 wall seconds of patience in a lab that runs fast)."""
     synthetics = create(aws, Name="hanging", RunConfig={"TimeoutInSeconds": 20, "EnvironmentVariables": {"WORD": "hang"}})
     synthetics.start_canary(Name="hanging")
     (run, *_) = runs(synthetics, "hanging")
     assert "timed out" in run["Status"]["StateReason"].lower()
     took = (run["Timeline"]["Completed"] - run["Timeline"]["Started"]).total_seconds()
-    assert 20 <= took < 59
+    assert 20 <= took < 20 + 5 * aws.plan.clock.speed
     become(synthetics, "hanging", "RUNNING")
     remove(synthetics, "hanging")
 
@@ -254,9 +254,9 @@ def test_a_dry_run_is_tried_before_it_is_taken_over(aws: LocalAws) -> None:
     identity = tried["DryRunConfig"]["DryRunId"]
     (run,) = runs(synthetics, "careful", RunType="DRY_RUN")
     assert (run["Status"]["State"], run["DryRunConfig"]["DryRunId"]) == ("PASSED", identity)
+    eventually(lambda: dry_run_status(synthetics, identity) == "PASSED")
     shown = synthetics.get_canary(Name="careful", DryRunId=identity)["Canary"]
     assert shown["RunConfig"]["TimeoutInSeconds"] == 120
-    assert shown["DryRunConfig"]["LastDryRunExecutionStatus"] == "PASSED"
     assert synthetics.get_canary(Name="careful")["Canary"]["RunConfig"]["TimeoutInSeconds"] == 60
     assert synthetics.get_canary_runs(Name="careful")["CanaryRuns"] == []
     with pytest.raises(ClientError, match="Only Schedule"):
@@ -265,6 +265,11 @@ def test_a_dry_run_is_tried_before_it_is_taken_over(aws: LocalAws) -> None:
     become(synthetics, "careful", "READY")
     assert synthetics.get_canary(Name="careful")["Canary"]["RunConfig"]["TimeoutInSeconds"] == 120
     remove(synthetics, "careful")
+
+
+def dry_run_status(synthetics: Any, identity: str) -> str:
+    """How far a dry run of the canary ``careful`` is."""
+    return str(synthetics.get_canary(Name="careful", DryRunId=identity)["Canary"]["DryRunConfig"]["LastDryRunExecutionStatus"])
 
 
 @pytest.mark.slow
