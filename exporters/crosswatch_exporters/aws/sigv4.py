@@ -12,7 +12,7 @@ import hmac
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +81,6 @@ def _path(path: str) -> str:
 
 
 def _query(query: str) -> str:
-    pairs = sorted((quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in parse_qsl(query, keep_blank_values=True))
-    return "&".join(f"{k}={v}" for k, v in pairs)
+    """Sorted; the URL is expected to be percent-encoded already."""
+    pairs = sorted(part.partition("=")[::2] for part in query.split("&")) if query else []
+    return "&".join(f"{key}={value}" for key, value in pairs)
