@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
+import itertools
 import logging
 import shutil
 import tempfile
@@ -145,10 +146,12 @@ class LogWriter:
         self._made: set[str] = set()
 
     def write(self, stream: str, lines: Iterable[tuple[float, str]]) -> None:
-        """``lines`` are pairs of lab time and text."""
+        """``lines`` are pairs of lab time and text, in the order they were written; a clock that lags does not put one before another."""
         from lab.aws import iam
 
-        events = [{"timestamp": int(time_s * 1000), "message": text[:MAX_LOG_BYTES]} for time_s, text in lines if text]
+        chosen = [(int(time_s * 1000), text) for time_s, text in lines if text]
+        times = itertools.accumulate((time_ms for time_ms, _ in chosen), max)
+        events = [{"timestamp": time_ms, "message": text[:MAX_LOG_BYTES]} for time_ms, (_, text) in zip(times, chosen, strict=True)]
         if not events:
             return
         names = {"logGroupName": self._group, "logStreamName": stream}

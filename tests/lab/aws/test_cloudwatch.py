@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from botocore.exceptions import ClientError
-from local_aws import EAST, WEST, LocalAws, eventually, local_aws
+from local_aws import EAST, WEST, LocalAws, eventually, local_aws, package
 
 from alarms.engine.query import MetricKey
 from lab.aws.ingestion import Ingestion
@@ -318,6 +318,41 @@ def test_an_alarm_lives_and_tells_its_topic(aws: LocalAws) -> None:
     history = cloudwatch.describe_alarm_history(AlarmName="up", HistoryItemType="StateUpdate")["AlarmHistoryItems"]
     assert history[0]["HistorySummary"] == "Alarm updated from OK to ALARM"
     assert history[-1]["HistorySummary"] == "Alarm updated from INSUFFICIENT_DATA to OK"
+
+
+def test_a_change_reaches_event_bus_and_function(aws: LocalAws) -> None:
+    """Every change is an event; a Lambda action needs the function's permission for CloudWatch alarms."""
+    sqs, events, functions, cloudwatch = (aws.client(name) for name in ("sqs", "events", "lambda", "cloudwatch"))
+    queue = sqs.create_queue(QueueName="changes")["QueueUrl"]
+    queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": queue_arn}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})})
+    pattern = {"source": ["aws.cloudwatch"], "detail": {"alarmName": ["acts"]}}
+    events.put_rule(Name="changes", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="changes", Targets=[{"Id": "q", "Arn": queue_arn}])
+    code = package(app="def handler(event, context):\n    print('told of', event['alarmData']['alarmName'])\n")
+    role = aws.role("alarm-function")
+    function = functions.create_function(
+        FunctionName="told", Runtime="python3.12", Handler="app.handler", Role=role, Code={"ZipFile": code}
+    )
+    functions.add_permission(
+        FunctionName="told", StatementId="alarms", Action="lambda:InvokeFunction", Principal="lambda.alarms.cloudwatch.amazonaws.com"
+    )
+    eventually(lambda: functions.get_function(FunctionName="told")["Configuration"]["State"] == "Active")
+    cloudwatch.put_metric_alarm(**alarm("acts", TreatMissingData="ignore", AlarmActions=[function["FunctionArn"]]))
+    cloudwatch.set_alarm_state(AlarmName="acts", StateValue="ALARM", StateReason="test")
+    (received,) = eventually(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), within_s=30)
+    event = json.loads(received["Body"])
+    assert (event["detail-type"], event["detail"]["state"]["value"]) == ("CloudWatch Alarm State Change", "ALARM")
+
+    def printed() -> list[Any]:
+        try:
+            found = aws.client("logs").filter_log_events(logGroupName="/aws/lambda/told", filterPattern='"told of acts"')
+        except ClientError:
+            return []
+        return list(found["events"])
+
+    assert len(eventually(printed, within_s=30)) == 1
 
 
 def test_a_region_that_is_down_evaluates_nothing(aws: LocalAws) -> None:

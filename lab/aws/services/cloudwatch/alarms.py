@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 DELIVERIES = 4
 PAGE = 50
-_FORBIDDEN_REGION = ("sns", "lambda", "ssm", "ssm-incidents")
+LAMBDA_PRINCIPAL = "lambda.alarms.cloudwatch.amazonaws.com"
+_OWN_REGION_ONLY = ("sns", "lambda", "ssm", "ssm-incidents")
 
 
 class Alarms:
@@ -93,11 +94,12 @@ class Alarms:
                     region, "sns", "publish", principal, TopicArn=action.arn, Subject=action.subject, Message=json.dumps(action.message)
                 )
             elif service == "lambda":
+                self._world.obey(region, "lambda", "Invoke")
                 payload = json.dumps(action.payload).encode()
-                self._world.call(region, "lambda", "invoke", principal, FunctionName=action.arn, InvocationType="Event", Payload=payload)
+                self._world.service("lambda").invoke_from(LAMBDA_PRINCIPAL, action.alarm_arn, action.arn, payload)
             else:
                 log.warning("%s: alarm %s: the local AWS runs no action of the kind %s", region, action.alarm, action.arn)
-        except AwsError as error:
+        except (AwsError, LookupError) as error:
             log.warning("%s: alarm %s: action %s failed: %s", region, action.alarm, action.arn, error)
 
     # -- definitions -------------------------------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class Alarms:
         for key in ("OKActions", "AlarmActions", "InsufficientDataActions"):
             for arn in params.get(key, ()):
                 parts = arn.split(":")
-                if len(parts) > 4 and parts[2] in _FORBIDDEN_REGION and parts[3] != ctx.region:
+                if len(parts) > 4 and parts[2] in _OWN_REGION_ONLY and parts[3] != ctx.region:
                     raise AwsError("ValidationError", f"Invalid region {parts[3]} specified. Only {ctx.region} is supported.")
         with self._lock:
             book = self._books[ctx.region]
