@@ -38,12 +38,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An order that is gone: acknowledged once, absent from a Region that has later ones."""
+    """An order that is gone: acknowledged once, absent from Regions that have later ones."""
 
     id: str
     acknowledged: float
     taken_in: str | None
-    missing_in: str
+    missing_in: tuple[str, ...]
     noticed: float
 
 
@@ -84,7 +84,10 @@ class Book:
         """Read a stored book. Raises ValueError for a shape of another version."""
         if data.get("version") != 1:
             raise ValueError(f"a ledger's book of version {data.get('version')!r}; this canary reads version 1")
-        return cls(tuple(Order(**each) for each in data["open"]), tuple(Lost(**each) for each in data["lost"]))
+        return cls(
+            tuple(Order(**each) for each in data["open"]),
+            tuple(Lost(**{**each, "missing_in": tuple(each["missing_in"])}) for each in data["lost"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +98,19 @@ class Sightings:
 
 
 def lost(book: Book, seen: Sightings, now: float) -> list[Lost]:
-    """The orders that a Region lacks although it has a later one; each named once, with the first Region that shows it."""
-    found: dict[str, Lost] = {}
+    """The orders that a Region lacks although it has a later one; each named once, with all Regions that show it."""
+    missing: dict[str, list[str]] = {}
     for region, orders in seen.by_region.items():
         latest = max((order.acknowledged for order in book.open if orders.get(order.id) is Seen.HERE), default=None)
         for order in book.open:
             if latest is None or order.leaving or order.acknowledged >= latest or orders.get(order.id) is not Seen.ABSENT:
                 continue
-            found.setdefault(order.id, Lost(order.id, order.acknowledged, order.taken_in, region, now))
-    return sorted(found.values(), key=lambda each: each.acknowledged)
+            missing.setdefault(order.id, []).append(region)
+    return [
+        Lost(order.id, order.acknowledged, order.taken_in, tuple(missing[order.id]), now)
+        for order in sorted(book.open, key=lambda each: each.acknowledged)
+        if order.id in missing
+    ]
 
 
 def due(book: Book, now: float, keep_s: float) -> list[Order]:

@@ -104,10 +104,12 @@ class Run:
         if suspects:  # a first look may have raced with replication: only what is absent once more is lost
             ids = {each.id for each in suspects}
             again = self._sightings([order for order in self.book.open if order.id in ids])
-            self.gone = [each for each in suspects if again.by_region[each.missing_in].get(each.id) is Seen.ABSENT]
+            self.gone = [
+                each for each in suspects if all(again.by_region[region].get(each.id) is Seen.ABSENT for region in each.missing_in)
+            ]
         if self.gone:
             self.save(self.book.given_up(self.gone))
-            names = ", ".join(f"{each.id} (missing in {each.missing_in})" for each in self.gone)
+            names = ", ".join(f"{each.id} (missing in {' and '.join(each.missing_in)})" for each in self.gone)
             raise OrdersLostError(f"{len(self.gone)} acknowledged orders are gone: {names}")
 
     def clean_up(self) -> None:
