@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.admin import Refusal
 from lab.clock import CLOCK_VARIABLE
 from lab.plan import DIRECTORY_VARIABLE
 from lab.process import ProcessSpec
@@ -243,13 +244,13 @@ class Supervisor:
 
     def _run(self, names: list[str]) -> None:
         """Start ``names`` in parallel, each when those of its predecessors that are in ``names`` too are ready."""
-        errors: deque[BaseException] = deque()
+        errors: deque[Exception] = deque()
         batch = set(names)
 
         def work(process: _Process) -> None:
             try:
                 self._bring_up(process, batch)
-            except (StartError, LabEnded, OSError, subprocess.SubprocessError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller raises it
                 self._set(process, FAILED)
                 errors.append(error)
 
@@ -327,7 +328,7 @@ class Supervisor:
             return True
         try:
             return process.spec.ready()
-        except OSError:
+        except (OSError, Refusal):
             return False
 
     def log_file(self, name: str) -> Path:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,7 +124,7 @@ def up(
                 then(lab, teller)
         except LabEnded:
             pass
-        except (StartError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - it is told below, and ends the lab
             failures.append(error)
             lab.end_requested.set()
 
@@ -139,7 +140,9 @@ def up(
         began = time.monotonic()
         lab.close()
     for failure in failures:
-        teller.console.print(str(failure), style="red", markup=False, soft_wrap=True)
+        known = isinstance(failure, StartError | LabEnded | OSError)
+        text = str(failure) if known else "".join(traceback.format_exception(failure))
+        teller.console.print(text, style="red", markup=False, soft_wrap=True)
     teller.say(f"[dim]the lab is down, nothing is left of it  {time.monotonic() - began:.1f} s[/dim]")
     return 1 if failures else 0
 

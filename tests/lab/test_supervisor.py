@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.admin import Refusal
 from lab.plan import LabPlan
 from lab.process import ProcessSpec
 from lab.state import LabIsRunning, StateDirectory, processes_of, read_owner, sweep
@@ -89,6 +90,21 @@ def test_a_process_that_cannot_start_says_why(lab: Supervisor) -> None:
         lab.start([ProcessSpec("missing", ("/no/such/program",))])
     with pytest.raises(StartError, match=r"slow was not ready within 0\.3 s"):
         lab.start([ProcessSpec("slow", SLEEPER, ready=lambda: False, ready_within_s=0.3)])
+
+
+def test_a_refusal_means_not_yet_and_a_mistake_is_raised(lab: Supervisor) -> None:
+    """A part that answers "not now" is asked again; an error in the question itself reaches who started the process."""
+    answers = iter([Refusal(503, "not now"), ConnectionRefusedError("nobody"), None])
+
+    def ready() -> bool:
+        if error := next(answers):
+            raise error
+        return True
+
+    lab.start([ProcessSpec("patient", SLEEPER, ready=ready)])
+    assert states(lab) == {"patient": "ready"}
+    with pytest.raises(ZeroDivisionError):
+        lab.start([ProcessSpec("mistaken", SLEEPER, ready=lambda: bool(1 / 0))])
 
 
 def test_two_faults_may_hold_the_same_process(lab: Supervisor) -> None:
