@@ -28,7 +28,7 @@ from crosswatch_exporters.guards.meters import GuardedMeterProvider
 from crosswatch_exporters.guards.redaction import redactor
 from crosswatch_exporters.guards.sampling import sampler_from
 from crosswatch_exporters.health import Breaker
-from crosswatch_exporters.intake import Intake, LogIntake, SpanIntake
+from crosswatch_exporters.intake import Intake, LogIntake, Packer, SpanIntake
 from crosswatch_exporters.journal.recovery import Recovery
 from crosswatch_exporters.journal.spool import Spool, UnsafeSpool
 from crosswatch_exporters.ledger import Account, Ledger
@@ -174,10 +174,10 @@ class _Assembly:
         self._spool = _open_spool(settings)
         self.pipeline: Pipeline
 
-    def intake(self, destination: Destination, pack: Pack) -> Callable[[Any], None]:
+    def intake(self, destination: Destination, packer: Packer) -> Callable[[Any], None]:
         """A signal whose items arrive one by one; returns what takes them."""
         account, queue, sender = self.lane(destination)
-        self._intakes[destination.name] = intake = Intake(account, pack, queue, sender.notify, self._settings.queue_items)
+        self._intakes[destination.name] = intake = Intake(account, packer, queue, sender.notify, self._settings.queue_items)
         return intake.put
 
     def store(self, destination: Destination, pack: Pack, route: Route | None = None) -> MetricStore:

@@ -13,6 +13,10 @@ from crosswatch_exporters.encoding.wire import Redactor, varint
 from crosswatch_exporters.ledger import Loss
 
 Lose = Callable[[Loss, int], None]
+Prepared = tuple[bytes, int, Any, Any, int]
+"""An encoded item without tag and length, its weight, its resource and scope, and its time in nanoseconds."""
+UNENCODABLE = (AttributeError, TypeError, ValueError, OverflowError, struct.error)
+"""What encoding raises for something that only looks like a span or a record."""
 Pack = Callable[[Sequence[Any], Lose], list[Block]]
 """Encodes items into blocks; what cannot be sent is handed to `Lose` with a reason and a count."""
 
@@ -96,30 +100,14 @@ class SpanPacker:
         self._envelope = Envelope(redact)
         self._origins = _Origins(self._envelope)
 
-    def __call__(self, spans: Sequence[Any], lose: Lose) -> list[Block]:
+    def prepare(self, span: Any) -> Prepared:
+        """Encode a span. Raises what `UNENCODABLE` lists when it is not what the SDK makes."""
+        item = self._encode(span)
+        return item, len(item) + _FRAME, span.resource, span.instrumentation_scope, span.end_time or 0
+
+    def __call__(self, prepared: Sequence[Prepared], lose: Lose) -> list[Block]:
         """Blocks with the spans in their order, grouped by resource and scope."""
-        blocks, block = [], _Open()
-        limits, encode, fit, largest = self._limits, self._encode, self._origins.fit, self._limits.item_bytes
-        admits, add = block.admits, block.add
-        for span in spans:
-            try:
-                item = encode(span)
-            except (AttributeError, TypeError, ValueError, OverflowError, struct.error):
-                lose(Loss.UNENCODABLE, 1)
-                continue
-            size = len(item) + _FRAME
-            resource, scope, end = span.resource, span.instrumentation_scope, span.end_time or 0
-            if size > largest or not fit(resource, scope):
-                lose(Loss.ITEM_TOO_LARGE, 1)
-                continue
-            if not admits(size, end, limits):
-                blocks.append(block.close(self._envelope))
-                block = _Open()
-                admits, add = block.admits, block.add
-            add(resource, scope, item, size, end)
-        if block.items:
-            blocks.append(block.close(self._envelope))
-        return blocks
+        return _blocks(prepared, lose, self._limits, self._origins, self._envelope)
 
 
 class LogPacker:
@@ -131,30 +119,33 @@ class LogPacker:
         self._envelope = Envelope(redact)
         self._origins = _Origins(self._envelope)
 
-    def __call__(self, records: Sequence[Any], lose: Lose) -> list[Block]:
+    def prepare(self, readable: Any) -> Prepared:
+        """Encode a record. Raises what `UNENCODABLE` lists when it is not what the SDK makes."""
+        item = self._encode(readable)
+        resource, scope, record = readable.resource, readable.instrumentation_scope, readable.log_record
+        around = len(self._envelope.resource(resource)[0]) + len(self._envelope.scope(scope)[0])
+        attributes = len(record.attributes or ()) + len(resource.attributes)
+        weight = len(item) + around + attributes * _ATTRIBUTE_OVERHEAD + _EVENT_OVERHEAD + _PER_EVENT
+        return item, weight, resource, scope, record.timestamp or record.observed_timestamp or 0
+
+    def __call__(self, prepared: Sequence[Prepared], lose: Lose) -> list[Block]:
         """Blocks with the records in their order, grouped by resource and scope."""
-        blocks, block, limits, encode = [], _Open(), self._limits, self._encode
-        for readable in records:
-            try:
-                item = encode(readable)
-            except (AttributeError, TypeError, ValueError, OverflowError, struct.error):
-                lose(Loss.UNENCODABLE, 1)
-                continue
-            resource, scope, record = readable.resource, readable.instrumentation_scope, readable.log_record
-            around = len(self._envelope.resource(resource)[0]) + len(self._envelope.scope(scope)[0])
-            attributes = len(record.attributes or ()) + len(resource.attributes)
-            weight = len(item) + around + attributes * _ATTRIBUTE_OVERHEAD + _EVENT_OVERHEAD + _PER_EVENT
-            if weight > limits.item_bytes or not self._origins.fit(resource, scope):
-                lose(Loss.ITEM_TOO_LARGE, 1)
-                continue
-            time = record.timestamp or record.observed_timestamp or 0
-            if not block.admits(weight, time, limits):
-                blocks.append(block.close(self._envelope))
-                block = _Open()
-            block.add(resource, scope, item, weight, time)
-        if block.items:
-            blocks.append(block.close(self._envelope))
-        return blocks
+        return _blocks(prepared, lose, self._limits, self._origins, self._envelope)
+
+
+def _blocks(prepared: Sequence[Prepared], lose: Lose, limits: Limits, origins: "_Origins", envelope: Envelope) -> list[Block]:
+    blocks, block, largest = [], _Open(), limits.item_bytes
+    for item, weight, resource, scope, time in prepared:
+        if weight > largest or not origins.fit(resource, scope):
+            lose(Loss.ITEM_TOO_LARGE, 1)
+            continue
+        if not block.admits(weight, time, limits):
+            blocks.append(block.close(envelope))
+            block = _Open()
+        block.add(resource, scope, item, weight, time)
+    if block.items:
+        blocks.append(block.close(envelope))
+    return blocks
 
 
 class MetricPacker:

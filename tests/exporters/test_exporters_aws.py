@@ -19,12 +19,12 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
-from hypothesis import given, settings, strategies as st
-
 from crosswatch_exporters.aws.credentials import CredentialProvider, find_credentials
 from crosswatch_exporters.aws.sigv4 import Credentials, Signer
 from crosswatch_exporters.endpoints import aws_service_of, aws_url
 from crosswatch_exporters.settings import read_settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from instrumented import BIN, Service
 from receiver import Answer, Receiver, Request
 
@@ -288,8 +288,9 @@ def test_moto_takes_trace_segments(moto: str, spool: Path, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_rotel_understands_all_signals(tmp_path: Path) -> None:
     """rotel, an OTLP receiver of somebody else's making, decodes traces, logs and metrics with every kind of instrument."""
-    import rotel
     import socket
+
+    import rotel
 
     agent = Path(rotel.__file__).parent / "rotel-agent"
     with socket.socket() as first, socket.socket() as second:

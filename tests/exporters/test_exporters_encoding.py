@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crosswatch_exporters.blocks import LOG_LIMITS, METRIC_LIMITS, TRACE_LIMITS
+from crosswatch_exporters.blocks import LOG_LIMITS, METRIC_LIMITS, TRACE_LIMITS, Block
 from crosswatch_exporters.ledger import Loss
 from crosswatch_exporters.packing import LogPacker, MetricPacker, SpanPacker
 from hypothesis import given, settings
@@ -56,6 +56,11 @@ def nothing_lost(reason: Loss, count: int) -> None:
     raise AssertionError(f"{count} lost: {reason}")
 
 
+def pack(packer: Any, items: list[Any]) -> list[Block]:
+    """Items through both steps of a packer."""
+    return list(packer([packer.prepare(item) for item in items], nothing_lost))
+
+
 @st.composite
 def context(draw: Any) -> SpanContext:
     """Any valid span context."""
@@ -90,9 +95,10 @@ def spans(draw: Any) -> list[Any]:
 @given(spans())
 def test_spans(batch: list[Any]) -> None:
     """Spans with every kind of attribute, event, link, status and parent are encoded as the stock encoder does."""
-    [block] = SpanPacker(TRACE_LIMITS)(batch, nothing_lost)
+    [block] = pack(SpanPacker(TRACE_LIMITS), batch)
     assert ExportTraceServiceRequest.FromString(block.payload) == encode_spans(batch)
-    assert block.items == len(batch) and block.weight >= len(block.payload)
+    assert block.items == len(batch)
+    assert block.weight >= len(block.payload)
 
 
 @settings(max_examples=150, deadline=None)
@@ -119,7 +125,7 @@ def test_logs(parts: list[tuple[Any, ...]]) -> None:
         )
         for i, (body, pairs, severity_text, severity, traced, event) in enumerate(parts)
     ]
-    [block] = LogPacker(LOG_LIMITS)(batch, nothing_lost)
+    [block] = pack(LogPacker(LOG_LIMITS), batch)
     assert ExportLogsServiceRequest.FromString(block.payload) == encode_logs(batch)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crosswatch_exporters.blocks import TRACE_LIMITS
+from crosswatch_exporters.blocks import TRACE_LIMITS, Block
 from crosswatch_exporters.encoding import decode
 from crosswatch_exporters.packing import SpanPacker
 from crosswatch_exporters.segments.causes import stack_of
@@ -27,6 +27,12 @@ ECS = {
 }  # fmt: skip
 
 
+def pack(exporter: InMemorySpanExporter) -> list[Block]:
+    """The finished spans as blocks."""
+    packer = SpanPacker(TRACE_LIMITS)
+    return packer([packer.prepare(span) for span in exporter.get_finished_spans()], lambda reason, count: pytest.fail(f"lost: {reason}"))
+
+
 def one(
     name: str = "op", kind: SpanKind = SpanKind.SERVER, attributes: dict[str, Any] | None = None, error: Any = None, parent: bool = False
 ) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def one(
     elif error:
         span.set_status(Status(StatusCode.ERROR, error))
     span.end()
-    [block] = SpanPacker(TRACE_LIMITS)(list(exporter.get_finished_spans()), lambda reason, count: pytest.fail(f"lost: {reason}"))
+    [block] = pack(exporter)
     [data] = decode.spans(block.payload)
     return translate(data)
 
@@ -140,7 +146,7 @@ def test_documents_stay_within_64_kb() -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     span = provider.get_tracer("t").start_span("op", kind=SpanKind.SERVER, attributes={"big": "é" * 80_000, "http.request.method": "GET"})
     span.end()
-    [block] = SpanPacker(TRACE_LIMITS)(list(exporter.get_finished_spans()), lambda reason, count: None)
+    [block] = pack(exporter)
     text = document(next(decode.spans(block.payload)))
     assert len(text.encode()) <= 64_000
     assert json.loads(text)["http"]["request"]["method"] == "GET"
