@@ -129,7 +129,10 @@ def _book(case: Case, region: str, items: Sequence[Alarm | MuteRule], observe: O
 
 
 def _feed(source: MemorySource, series: InputSeries, case: Case, region: str) -> None:
-    """Store a series' samples with the time each becomes visible; what a blackout hits never arrives."""
+    """Store a series' samples with the time each becomes visible; what a blackout hits never arrives.
+
+    A sample is on time when it is there at the end of its period, so a late one becomes visible that much after the end.
+    """
     sizes = np.fromiter(map(len, series.periods), dtype=np.int64, count=len(series.periods))
     offsets = np.repeat(np.arange(len(series.periods)), sizes) * case.interval_s
     values = np.fromiter(chain.from_iterable(series.periods), dtype=np.float64, count=int(sizes.sum()))
@@ -143,7 +146,8 @@ def _feed(source: MemorySource, series: InputSeries, case: Case, region: str) ->
         if blackout.region == (series.stored_in or case.region or region):
             keep &= ~(sent | arrived)
     times = case.start + offsets[keep]
-    source.add(series.metric, Samples.of(values[keep], times=times), times + series.delay_s)
+    late = case.interval_s + series.delay_s if series.delay_s else 0.0
+    source.add(series.metric, Samples.of(values[keep], times=times), times + late)
     if series.lower or series.upper:
         source.add_band(series.metric, _edge(series.lower, case), _edge(series.upper, case))
 

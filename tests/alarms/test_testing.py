@@ -117,8 +117,8 @@ def test_a_previous_state_is_where_the_test_begins(tmp_path: Path) -> None:
 
 
 def test_delay_makes_samples_late(tmp_path: Path) -> None:
-    """A sample 90 s late is not seen at the end of its minute."""
-    series = {**SERIES, "values": "0x3 1 0x5", "delay": "90s"}
+    """A sample 30 s late is not seen at the end of its minute, but a minute after."""
+    series = {**SERIES, "values": "0x3 1 0x5", "delay": "30s"}
     expectations = [at(5, "OK"), at(6, "ALARM"), at(7, "OK")]
     definition = metric_alarm(TreatMissingData="missing")
     assert run(tmp_path, [definition], {"input_series": [series], "expect": expectations}).passed
