@@ -106,7 +106,7 @@ def running_lab(directory: Path, *options: str) -> Iterator[Lab]:
         deadline = time.monotonic() + UP_WITHIN_S
         while not identity:
             owner = read_owner(directory)
-            identity = owner.identity if owner else ""
+            identity = owner.identity if owner and owner.pid == process.pid else ""
             assert process.poll() is None, (directory.parent / f"{directory.name}.output").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)

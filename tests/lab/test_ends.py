@@ -1,0 +1,71 @@
+"""However a lab ends, nothing is left of it: no process, port, file or shared memory."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.state import processes_of
+from tests.lab.conftest import running_lab
+
+if TYPE_CHECKING:
+    from lab.plan import LabPlan
+
+
+def ports(plan: LabPlan) -> list[tuple[str, int]]:
+    """Every address on which the lab listens."""
+    found = [
+        ("127.0.0.1", port) for port in (plan.dns_port, plan.console_port, plan.control_port, plan.oncall_port, *plan.arc_ports.values())
+    ]
+    for region in plan.regions.values():
+        found += [(region.ip, plan.alb_port)]
+        found += [("127.0.0.1", port) for port in (region.aws_port, region.redis_port, region.amqp_port, *region.postgres_ports.values())]
+    return found
+
+
+def listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def shared_memory() -> set[str]:
+    """The System V segments of the machine."""
+    return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "after_s"), [(signal.SIGKILL, None), (signal.SIGINT, None), (signal.SIGKILL, 3.0), (signal.SIGTERM, 1.0), ("down", None)]
+)
+def test_nothing_is_left(lab_folder: Path, how: signal.Signals | str, after_s: float | None) -> None:
+    """No process, port, file or shared memory, whether the lab was up or still starting."""
+    before = shared_memory()
+    with running_lab(lab_folder / "lab", "--no-deploy") as lab:
+        plan, identity = lab.plan, lab.identity
+        if after_s is None:
+            lab.wait("the store to be up", lambda: "shoppers, metrics and console are up" in lab.output, 180)
+            assert all(map(listens, ports(plan)))
+        else:
+            time.sleep(after_s)
+        if isinstance(how, str):
+            assert lab.run(how).returncode == 0
+        else:
+            lab.process.send_signal(how)
+        lab.process.wait(30)
+        assert lab.process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 0)
+        deadline = time.monotonic() + 20
+        while (lab.directory.exists() or list(processes_of(identity))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not lab.directory.exists()
+        assert not list(processes_of(identity))
+        assert not [address for address in ports(plan) if listens(address)]
+        assert not shared_memory() - before
