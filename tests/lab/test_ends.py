@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.state import processes_of
+from lab.warden import descendants
 from tests.lab.conftest import running_lab
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ def listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def shared_memory() -> set[str]:
-    """The System V segments of the machine."""
-    return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+def shared_memory() -> dict[str, int]:
+    """The System V segments of the machine, and the pid that created each."""
+    lines = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    return {columns[1]: int(columns[4]) for columns in lines}
 
 
 @pytest.mark.lab
@@ -48,14 +50,17 @@ def shared_memory() -> set[str]:
 )
 def test_nothing_is_left(lab_folder: Path, how: signal.Signals | str, after_s: float | None) -> None:
     """No process, port, file or shared memory, whether the lab was up or still starting."""
-    before = shared_memory()
     with running_lab(lab_folder / "lab", "--no-deploy") as lab:
         plan, identity = lab.plan, lab.identity
         if after_s is None:
             lab.wait("the store to be up", lambda: "shoppers, metrics and console are up" in lab.output, 180)
             assert all(map(listens, ports(plan)))
+            ours = set(descendants(lab.process.pid))
+            segments = {number for number, creator in shared_memory().items() if creator in ours}
+            assert len(segments) == 2 * len(plan.regions)  # one a PostgreSQL server
         else:
             time.sleep(after_s)
+            segments = set()
         if isinstance(how, str):
             assert lab.run(how).returncode == 0
         else:
@@ -68,4 +73,4 @@ def test_nothing_is_left(lab_folder: Path, how: signal.Signals | str, after_s: f
         assert not lab.directory.exists()
         assert not list(processes_of(identity))
         assert not [address for address in ports(plan) if listens(address)]
-        assert not shared_memory() - before
+        assert not segments & set(shared_memory())
