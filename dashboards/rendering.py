@@ -71,7 +71,7 @@ def context(topology: Topology) -> dict[str, Any]:
         "vantages": list(topology.vantage_names),
         "targets": titles,
         "column": max(6, GRID // len(titles)),
-        "service_column": max(4, GRID // max(1, len(topology.services)) if len(topology.services) < 5 else 8),
+        "service_column": 6,
         "colors": {region: PALETTE[index % len(PALETTE)] for index, region in enumerate(watched)},
         "controls": list(topology.routing.controls) if topology.routing else [],
         "health_checks": dict(topology.routing.health_checks) if topology.routing else {},

@@ -12,7 +12,7 @@ from topology.signal import PERCENTILES, Signal
 PROBE = "Crosswatch/Probe"
 RECOVERY = "Crosswatch/Recovery"
 LEDGER = "Crosswatch/Ledger"
-SERVICE = "Crosswatch/Service"
+SERVICE = "Crosswatch/Services"
 
 SILENT_PROBE = "the vantage is blind or its writes do not arrive; never proof that a target is down"
 QUIET = "no traffic: the metric is only reported when it is not zero"
@@ -183,23 +183,12 @@ CATALOGUE: tuple[Signal, ...] = (
     ),
     Signal(
         SERVICE,
-        "RequestCount",
-        ("Service", "Region"),
-        "Count",
+        "http.server.request.duration",
+        ("service.name",),
+        "Seconds",
         "service",
-        "requests served, synthetic ones excluded",
-        QUIET,
-        placement.services,
-    ),
-    Signal(SERVICE, "FaultCount", ("Service", "Region"), "Count", "service", "requests that ended in a 5xx", QUIET, placement.services),
-    Signal(
-        SERVICE,
-        "LatencyMs",
-        ("Service", "Region"),
-        "Milliseconds",
-        "service",
-        "time to serve a request",
-        QUIET,
+        "time to serve customers' requests; SampleCount is how many (synthetic ones carry a dimension of their own)",
+        "no customer asked, or the service does not run",
         placement.services,
         PERCENTILES,
     ),
@@ -308,7 +297,7 @@ CATALOGUE: tuple[Signal, ...] = (
     Signal(
         "AWS/ECS",
         "RequestCount",
-        ("TargetDiscoveryName",),
+        ("DiscoveryName",),
         "Count",
         "service-connect",
         "requests through Service Connect",
@@ -323,7 +312,7 @@ CATALOGUE: tuple[Signal, ...] = (
         "service-connect",
         "5xx through Service Connect",
         QUIET,
-        placement.discovered,
+        placement.target_discovered,
     ),
     Signal(
         "AWS/ECS",
@@ -333,7 +322,7 @@ CATALOGUE: tuple[Signal, ...] = (
         "service-connect",
         "time to answer through Service Connect",
         "no traffic",
-        placement.discovered,
+        placement.target_discovered,
         PERCENTILES,
     ),
     Signal(

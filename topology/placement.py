@@ -85,10 +85,19 @@ def ecs_services(topology: Topology) -> Places:
 
 
 def discovered(topology: Topology) -> Places:
-    for name in topology.regions:
-        for key, service in topology.services.items():
-            if key != "ui":
-                yield name, name, {"TargetDiscoveryName": service.ecs_service}
+    """The called service's own Service Connect proxy reports; the UI is called by the load balancer, not through Service Connect."""
+    for name, service in _called(topology):
+        yield name, name, {"DiscoveryName": service}
+
+
+def target_discovered(topology: Topology) -> Places:
+    """The calling services' proxies report about the called one."""
+    for name, service in _called(topology):
+        yield name, name, {"TargetDiscoveryName": service}
+
+
+def _called(topology: Topology) -> Iterator[tuple[str, str]]:
+    return ((name, service.ecs_service) for name in topology.regions for key, service in topology.services.items() if key != "ui")
 
 
 def secondaries(topology: Topology) -> Places:
@@ -186,4 +195,4 @@ def ledger_replication(topology: Topology) -> Places:
 def services(topology: Topology) -> Places:
     for name in topology.regions:
         for service in topology.services:
-            yield name, name, {"Service": service, "Region": name}
+            yield name, name, {"service.name": service}
