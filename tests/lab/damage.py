@@ -334,7 +334,7 @@ def broker_down(eyes: Eyes, region: str) -> bool:
 def unacknowledged(eyes: Eyes, region: str) -> bool:
     """Whether order events stay unacknowledged; places an order for there to be one."""
     (task, *_) = eyes.ecs(region)["orders"]["tasks"]
-    item = {"productId": "damage", "name": "Damage", "quantity": 1, "unitCost": 1}
+    item = {"productId": str(uuid.uuid4()), "name": "Damage", "quantity": 1, "unitCost": 1}
     order = {"firstName": "D", "lastName": "E", "email": "damage@example.com", "items": [item]}
     admin.call(task["port"], "POST", "/orders", order)
     return any(queue["name"] == "orders" and queue["messages_unacknowledged"] > 1 for queue in eyes.broker(region, "queues"))
