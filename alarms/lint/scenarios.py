@@ -85,11 +85,14 @@ def pages(context: Context, scenario: Scenario) -> list[Action]:
 def _prompt(items: list[tuple[Definition, Alarm | MuteRule]]) -> list[tuple[Definition, Alarm | MuteRule]]:
     """Without the alarms that look at an hour or more at once, and the composites on them: budgets burn, Regions fail."""
     left_out = {(d.region, item.name) for d, item in items if isinstance(item, MetricAlarm) and item.period >= SLOW_S}
-    while more := {
-        (d.region, item.name)
-        for d, item in items
-        if isinstance(item, CompositeAlarm) and any((d.region, child) in left_out for child in item.depends_on)
-    } - left_out:
+    while (
+        more := {
+            (d.region, item.name)
+            for d, item in items
+            if isinstance(item, CompositeAlarm) and any((d.region, child) in left_out for child in item.depends_on)
+        }
+        - left_out
+    ):
         left_out |= more
     return [(d, item) for d, item in items if (d.region, item.name) not in left_out]
 
