@@ -38,6 +38,7 @@ from crosswatch_exporters.packing import LogPacker, MetricPacker, Pack, SpanPack
 from crosswatch_exporters.pipeline import Pipeline
 from crosswatch_exporters.queues import Backlog, BlockQueue, MemoryQueue
 from crosswatch_exporters.resource import log_group_of, make_resource, process_attributes
+from crosswatch_exporters.self_metrics import observe_ledger
 from crosswatch_exporters.sender import Sender
 from crosswatch_exporters.settings import MIB, Settings, read_settings
 
@@ -104,11 +105,10 @@ class Providers:
         self._spans = SpanIntake(self._flush_now)
         self._records = LogIntake(self._flush_now)
         self._built_before = False
-        sampler = sampler_from(settings.sampler, settings.sampler_argument, settings.asgi_event_spans)
-        self.tracers = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        self._ledger = Ledger()
+        sampler = sampler_from(settings.sampler, settings.sampler_argument, settings.asgi_event_spans, settings.tail == "on")
+        self.tracers = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False, active_span_processor=self._spans)
         self.loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
-        if "traces" in settings.routes:
-            self.tracers.add_span_processor(self._spans)
         if "logs" in settings.routes:
             self.loggers.add_log_record_processor(self._records)
         self._readers: list[Callable[[], ScheduledReader]] = []
@@ -123,10 +123,20 @@ class Providers:
         if self._built_before:
             self._become_another_process()
         assembly = _Assembly(settings)
+        closing: list[Callable[[], object]] = []
         if "traces" in settings.routes:
-            self._spans.put = assembly.intake(Otlp("traces", TRACE_LIMITS), SpanPacker(TRACE_LIMITS, self._redact))
+            packer = SpanPacker(TRACE_LIMITS, self._redact)
+            intake = assembly.intake(Otlp("traces", TRACE_LIMITS), packer)
+            self._spans.put = intake.put
+            if settings.tail == "on":
+                from crosswatch_exporters.guards.tail import TailBuffer
+
+                account = assembly.ledger.account("traces")
+                tail = TailBuffer(account, packer.prepare, intake.put_prepared, settings.tail_slow, settings.tail_max_bytes)
+                self._spans.put_unsampled = tail.add
+                closing.append(tail.close)
         if "logs" in settings.routes:
-            self._records.put = assembly.intake(Otlp("logs", LOG_LIMITS), LogPacker(LOG_LIMITS, self._redact))
+            self._records.put = assembly.intake(Otlp("logs", LOG_LIMITS), LogPacker(LOG_LIMITS, self._redact)).put
         self._readers = list(self._metric_readers(assembly))
         pipeline = assembly.build()
         if self._built_before:
@@ -134,7 +144,11 @@ class Providers:
         else:
             self.meters = GuardedMeterProvider(self._make_meters, settings.cardinality_limit, self._redact)
             self._built_before = True
-        pipeline.collect = self.meters.shutdown
+            if settings.self_metrics != "off" and self._readers:
+                observe_ledger(self.meters, lambda: self._ledger)
+        closing.append(self.meters.shutdown)
+        pipeline.collect = lambda: [finish() for finish in closing]
+        self._ledger = assembly.ledger
         return pipeline
 
     def _metric_readers(self, assembly: "_Assembly") -> Iterator[Callable[[], ScheduledReader]]:
@@ -174,11 +188,11 @@ class _Assembly:
         self._spool = _open_spool(settings)
         self.pipeline: Pipeline
 
-    def intake(self, destination: Destination, packer: Packer) -> Callable[[Any], None]:
-        """A signal whose items arrive one by one; returns what takes them."""
+    def intake(self, destination: Destination, packer: Packer) -> Intake:
+        """A signal whose items arrive one by one."""
         account, queue, sender = self.lane(destination)
         self._intakes[destination.name] = intake = Intake(account, packer, queue, sender.notify, self._settings.queue_items)
-        return intake.put
+        return intake
 
     def store(self, destination: Destination, pack: Pack, route: Route | None = None) -> MetricStore:
         """A signal whose items are collected; returns what takes collections."""

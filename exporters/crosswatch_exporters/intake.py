@@ -1,9 +1,10 @@
 """Where the service's threads hand their items over, and the thread that takes them from there.
 
-In the service's thread an item is encoded and appended to a deque; nothing there waits for a disk, a network or another thread. Encoding at once
-costs less than encoding later in another thread, which under one interpreter lock takes its time from the service all the same: what was just
-written is still in the processor's cache, and nothing but bytes is kept. Everything else (limits, blocks, the journal) happens in the pump's
-thread, which comes by every `tick` seconds, or earlier when much has arrived. Within that time an item is in the journal and survives the process.
+In the service's thread an item is encoded and appended to a deque; nothing there waits for a disk, a network or another thread.
+Encoding at once costs less than encoding later in another thread, which under one interpreter lock takes its time from the service all
+the same: what was just written is still in the processor's cache, and nothing but bytes is kept. Everything else (limits, blocks, the
+journal) happens in the pump's thread, which comes by every `tick` seconds, or earlier when much has arrived. Within that time an item is
+in the journal and survives the process.
 """
 
 import logging
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
 from opentelemetry.context import Context, attach, set_value
 from opentelemetry.sdk._logs import LogRecordProcessor
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SynchronousMultiSpanProcessor
 
 from crosswatch_exporters.blocks import Block
 from crosswatch_exporters.ledger import Account, Loss
@@ -69,6 +70,12 @@ class Intake:
             return
         items.append(prepared)
         if waiting >= self._wake_at:
+            self.wake()
+
+    def put_prepared(self, items: Sequence[Prepared]) -> None:
+        """Take items that were encoded, and held, elsewhere. The account's lock is held."""
+        self._items.extend(items)
+        if len(self._items) >= self._wake_at:
             self.wake()
 
     def _refuse(self, reason: Loss) -> None:
@@ -159,32 +166,40 @@ class Pump:
         self.drain()
 
 
-class SpanIntake(SpanProcessor):
-    """The tracer provider's processor: sampled spans go to the intake when they end. `put` is set when the pipeline is built, again
-    after a fork."""
+class SpanIntake(SynchronousMultiSpanProcessor):
+    """The tracer provider's own processor: sampled spans go to `put` when they end, and to whatever processors the service adds.
+
+    `put` is set when the pipeline is built, again after a fork.
+    """
 
     def __init__(self, flush: Callable[[float], bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.put: Callable[[Any], None] = lambda item: None
+        self.put_unsampled: Callable[[Any], None] | None = None
         self._flush = flush
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing to do."""
+        """For the service's processors."""
+        if self._span_processors:
+            super().on_start(span, parent_context)
 
     def _on_ending(self, span: Span) -> None:
-        """Nothing to do."""
+        if self._span_processors:
+            super()._on_ending(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand a finished span over."""
         context = span.context
         if context is not None and context.trace_flags & 1:
             self.put(span)
-
-    def shutdown(self) -> None:
-        """The pipeline is closed as a whole, by its own hook."""
+        elif self.put_unsampled is not None:
+            self.put_unsampled(span)
+        if self._span_processors:
+            super().on_end(span)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until what has arrived is delivered."""
-        return self._flush(timeout_millis / 1000)
+        return super().force_flush(timeout_millis) and self._flush(timeout_millis / 1000)
 
 
 class LogIntake(LogRecordProcessor):

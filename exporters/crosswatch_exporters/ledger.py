@@ -89,13 +89,13 @@ class Account:
     def balance(self) -> Balance:
         """All numbers at one moment."""
         with self.lock:
-            waiting = self.waiting()
+            waiting, held = self.waiting(), self.held()
             return Balance(
-                emitted=self.taken + waiting,
+                emitted=self.taken + waiting + held,
                 recovered=self.recovered,
                 delivered=self.delivered,
                 queued=waiting + self.in_work,
-                held=self.held(),
+                held=held,
                 spooled=self.spooled(),
                 dropped=dict(self.dropped),
             )

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Pipeline:
-    """The running parts. `collect` makes the metric readers collect; the pipeline does not know them."""
+    """The running parts. `collect` asks what holds items back (metric readers, tail buffer) to hand them over; the pipeline does not know them."""
 
     ledger: Ledger
     intakes: Mapping[str, Intake]
@@ -25,7 +25,7 @@ class Pipeline:
     tick: float
     spool: Spool | None = None
     recovery: Recovery | None = None
-    collect: Callable[[], None] = lambda: None
+    collect: Callable[[], object] = lambda: None
     pump: Pump = field(init=False)
     closed: bool = field(default=False, init=False)
     _closing: threading.Lock = field(default_factory=threading.Lock, init=False)

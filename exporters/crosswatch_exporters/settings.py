@@ -68,7 +68,7 @@ class Settings:
     certificate: str
     client_certificate: str
     client_key: str
-    self_metrics: bool
+    self_metrics: str
     propagators: tuple[str, ...]
     asgi_event_spans: bool
     account_id: str = ""
@@ -176,7 +176,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         certificate=read.text("OTEL_EXPORTER_OTLP_CERTIFICATE", "AWS_CA_BUNDLE"),
         client_certificate=read.text("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
         client_key=read.text("OTEL_EXPORTER_OTLP_CLIENT_KEY"),
-        self_metrics=read.flag("CROSSWATCH_SELF_METRICS", True),
+        self_metrics=read.choice("CROSSWATCH_SELF_METRICS", "otlp", "off", "otlp", "classic"),
         propagators=tuple(_list(read.text("OTEL_PROPAGATORS", default="tracecontext,baggage,xray"))),
         asgi_event_spans=read.flag("CROSSWATCH_ASGI_EVENT_SPANS", False),
         account_id=read.text("AWS_ACCOUNT_ID"),

@@ -51,10 +51,12 @@ def split_lines(block: Block) -> list[Block]:
     ]
 
 
-def _points(collections: Sequence[Any], service: str, lose: Lose) -> Iterator[Point]:
+def _points(collections: Sequence[Any], service: str, skip: frozenset[str], lose: Lose) -> Iterator[Point]:
     for data in collections:
         for resource_metrics in data.resource_metrics:
             for scope_metrics in resource_metrics.scope_metrics:
+                if scope_metrics.scope.name in skip:
+                    continue
                 for metric in scope_metrics.metrics:
                     for point in points_of(metric, service):
                         if point is None:
@@ -66,7 +68,10 @@ def _points(collections: Sequence[Any], service: str, lose: Lose) -> Iterator[Po
 class EmfPacker:
     """Packs collections as embedded-metric-format events; an item is an event."""
 
-    def __init__(self, namespace: str, service: str, dimensions: Sequence[Sequence[str]], limits: Limits) -> None:
+    def __init__(
+        self, namespace: str, service: str, dimensions: Sequence[Sequence[str]], limits: Limits, skip: frozenset[str] = frozenset()
+    ) -> None:
+        self._skip = skip
         self._namespace = namespace
         self._service = service
         self._dimensions = dimensions
@@ -75,7 +80,7 @@ class EmfPacker:
     def __call__(self, collections: Sequence[Any], lose: Lose) -> list[Block]:
         """Blocks of events, one for all metrics that share attributes and time, as far as one event holds them."""
         groups: dict[tuple[Any, int], list[Point]] = {}
-        for point in _points(collections, self._service, lose):
+        for point in _points(collections, self._service, self._skip, lose):
             for chunk in _chunks(point, _MAX_ARRAY):
                 groups.setdefault((chunk.attributes, chunk.time_ms), []).append(chunk)
         lines = []
@@ -141,7 +146,8 @@ def _emf_value(point: Point) -> Any:
 class MetricDataPacker:
     """Packs collections as MetricDatum documents; an item is a datum."""
 
-    def __init__(self, service: str, dimensions: Sequence[Sequence[str]], limits: Limits) -> None:
+    def __init__(self, service: str, dimensions: Sequence[Sequence[str]], limits: Limits, skip: frozenset[str] = frozenset()) -> None:
+        self._skip = skip
         self._service = service
         self._dimensions = dimensions
         self._limits = limits
@@ -149,7 +155,7 @@ class MetricDataPacker:
     def __call__(self, collections: Sequence[Any], lose: Lose) -> list[Block]:
         """Blocks of datums: one for each dimension set a point is counted under."""
         lines = []
-        for point in _points(collections, self._service, lose):
+        for point in _points(collections, self._service, self._skip, lose):
             for chunk in _chunks(point, _MAX_VALUES):
                 for dimensions in dimension_sets(chunk.attributes, self._dimensions):
                     line = json.dumps(_datum(chunk, dimensions), separators=(",", ":")).encode()

@@ -26,7 +26,7 @@ _SECRET_TEXT = re.compile(
     r"|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]+?-----END [A-Z ]*PRIVATE KEY-----)",
 )
 # Only for `strict`: what identifies a person.
-_PERSONAL_TEXT = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b|\b(?:\d[ -]?){13,19}\b")
+_PERSONAL_TEXT = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b|\b\d(?:[ -]?\d){12,18}\b")
 _CARD_DIGITS = re.compile(r"\D")
 # Scanning is linear, but a megabyte of log text is not worth a millisecond of it unless one of these occurs.
 _HINTS = ("://", "AKIA", "ASIA", "eyJ", "earer ", "assw", "ecret=", "api", "oken=", "X-Amz-", "PRIVATE KEY")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from opentelemetry import baggage
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState, get_current_span
@@ -23,7 +22,9 @@ class CanarySampler(Sampler):
     Spans of synthetic traffic are marked with `crosswatch.synthetic`.
     """
 
-    def __init__(self, ratio: float = 1.0, parent_based: bool = True, asgi_events: bool = False) -> None:
+    def __init__(self, ratio: float = 1.0, parent_based: bool = True, asgi_events: bool = False, record_all: bool = False) -> None:
+        """`record_all` records what is not sampled, for tail keeping to decide on."""
+        self._otherwise = Decision.RECORD_ONLY if record_all else Decision.DROP
         self._ratio = ratio
         self._bound = round(ratio * (1 << 64))
         self._parent_based = parent_based
@@ -41,24 +42,28 @@ class CanarySampler(Sampler):
     ) -> SamplingResult:
         """See `opentelemetry.sdk.trace.sampling.Sampler`."""
         parent = get_current_span(parent_context).get_span_context()
-        has_parent = parent is not None and parent.is_valid
-        state = parent.trace_state if has_parent else None
+        if parent is None or not parent.is_valid:
+            sampled, state = (trace_id & _MASK) < self._bound, None
+        else:
+            sampled = bool(parent.trace_flags & 1) if self._parent_based else (trace_id & _MASK) < self._bound
+            state = parent.trace_state
         if kind is SpanKind.INTERNAL and not self._asgi_events and name.endswith(_ASGI_EVENTS):
             return SamplingResult(Decision.DROP, None, state)
-        if baggage.get_all(parent_context) and is_synthetic(parent_context):
+        if is_synthetic(parent_context):
             return SamplingResult(Decision.RECORD_AND_SAMPLE, {**(attributes or {}), ATTRIBUTE: True}, state)
-        sampled = bool(parent.trace_flags & 1) if has_parent and self._parent_based else (trace_id & _MASK) < self._bound
-        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, state) if sampled else SamplingResult(Decision.DROP, None, state)
+        if sampled:
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, state)
+        return SamplingResult(self._otherwise, attributes if self._otherwise is Decision.RECORD_ONLY else None, state)
 
     def get_description(self) -> str:
         """As the specification asks."""
         return f"CanarySampler{{ratio={self._ratio:g},parent_based={self._parent_based}}}"
 
 
-def sampler_from(name: str, argument: float, asgi_events: bool) -> Sampler | None:
+def sampler_from(name: str, argument: float, asgi_events: bool, record_all: bool) -> Sampler | None:
     """The sampler OTEL_TRACES_SAMPLER names; None when it is not one of the standard ones."""
     parent_based, base = name.startswith("parentbased_"), name.removeprefix("parentbased_")
     if base not in _STANDARD:
         return None
     fixed = _STANDARD[base]
-    return CanarySampler(argument if fixed is None else fixed, parent_based, asgi_events)
+    return CanarySampler(argument if fixed is None else fixed, parent_based, asgi_events, record_all)

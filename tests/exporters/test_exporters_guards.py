@@ -1,0 +1,282 @@
+"""What may leave the process: redaction, sampling, tail keeping, synthetic marks, series; and the resource on ECS."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry import baggage, context
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from crosswatch_exporters.classic.datums import dimension_sets, distribution, unit_of
+from crosswatch_exporters.guards.redaction import MASK, redactor
+from crosswatch_exporters.guards.sampling import CanarySampler
+from crosswatch_exporters.resource import make_resource
+from crosswatch_exporters.settings import read_settings
+from instrumented import LedgerWatch, Service
+from receiver import Receiver
+
+SECRETS = redactor("secrets", frozenset({"http.request.header.cookie"}))
+STRICT = redactor("strict", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "left"),
+    [
+        ("db.password", "hunter2", MASK),
+        ("http.request.header.authorization", ("Basic abc",), MASK),
+        ("http.request.header.cookie", "a=b", "a=b"),
+        ("gen_ai.usage.tokens", 17, 17),
+        ("url.full", "https://user:pw@host/a?token=abc&x=1", f"https://{MASK}@host/a?token={MASK}&x=1"),
+        ("message", "key AKIAIOSFODNN7EXAMPLE leaked", f"key {MASK} leaked"),
+        ("body", "Authorization: Bearer abcdef123456", f"Authorization: Bearer {MASK}"),
+        ("body", {"user": "x", "password": "y"}, {"user": "x", "password": MASK}),
+        ("body", ["password=abc", 3], ("password=" + MASK, 3)),
+        ("order.id", "1234567890123456", "1234567890123456"),
+        ("user.mail", "a.b@c.test", "a.b@c.test"),
+    ],
+)
+def test_secrets_are_masked(key: str, value: Any, left: Any) -> None:
+    """By name and by look; what is allowed, counted or harmless stays."""
+    assert SECRETS is not None
+    assert SECRETS(key, value) == left
+
+
+def test_strict_masks_what_identifies_a_person() -> None:
+    """Mail addresses and card numbers (by their check digit), but no other numbers."""
+    assert STRICT is not None
+    assert STRICT("body", "mail a.b@c.test card 4111 1111 1111 1111 order 1234567890123") == f"mail {MASK} card {MASK} order 1234567890123"
+
+
+def test_nothing_secret_leaves(receiver: Receiver, spool: Path) -> None:
+    """In spans, exceptions, status, log bodies and metric attributes."""
+    with Service({**receiver.environ(), "CROSSWATCH_SPOOL_DIR": str(spool)}) as service:
+        with service.tracer.start_as_current_span("op", attributes={"api_key": "S3CRET"}) as span:
+            span.record_exception(ValueError("password=S3CRET"))
+            span.set_status(Status(StatusCode.ERROR, "token=S3CRET"))
+        service.logs(1, "postgresql://u:S3CRET@db/x")
+        service.meter.create_counter("c").add(1, {"session_id": "S3CRET"})
+        service.providers.meters.force_flush()
+        assert service.flush()
+    assert {request.signal for request in receiver.accepted} == {"traces", "logs", "metrics"}
+    assert all(b"S3CRET" not in request.body for request in receiver.accepted)
+
+
+@given(st.floats(0, 1), st.integers(1, (1 << 128) - 1))
+def test_a_canarys_trace_is_always_sampled(ratio: float, trace_id: int) -> None:
+    """Whatever the ratio; and it is marked."""
+    sampler = CanarySampler(ratio)
+    carried = baggage.set_baggage("crosswatch.synthetic", "true")
+    result = sampler.should_sample(carried, trace_id, "op", SpanKind.SERVER, {"a": 1})
+    assert result.decision.is_sampled()
+    assert result.attributes == {"a": 1, "crosswatch.synthetic": True}
+    plain = sampler.should_sample(None, trace_id, "op")
+    assert plain.decision.is_sampled() == ((trace_id & ((1 << 64) - 1)) < round(ratio * (1 << 64)))
+
+
+def test_synthetic_traffic_is_kept_apart_in_metrics(receiver: Receiver, spool: Path) -> None:
+    """A measurement under a marked span or marked baggage goes to a marked series."""
+    with Service({**receiver.environ(), "CROSSWATCH_SPOOL_DIR": str(spool)}) as service:
+        counter = service.meter.create_counter("orders")
+        counter.add(1)
+        token = context.attach(baggage.set_baggage("synthetic", "true"))
+        try:
+            counter.add(10)
+        finally:
+            context.detach(token)
+        with service.tracer.start_as_current_span("op", attributes={"crosswatch.synthetic": True}):
+            counter.add(100)
+    values = {tuple(a.key for a in point.attributes): point.as_int for metric, point in receiver.points if metric.name == "orders"}
+    assert values == {(): 1, ("crosswatch.synthetic",): 110}
+
+
+def test_tail_keeping(receiver: Receiver, spool: Path) -> None:
+    """With nothing sampled at the head, failed and slow traces arrive whole, the others are counted; the ledger holds all along."""
+    environ = {
+        **receiver.environ("traces"),
+        "CROSSWATCH_SPOOL_DIR": str(spool),
+        "OTEL_TRACES_SAMPLER": "always_off",
+        "CROSSWATCH_TAIL": "on",
+        "CROSSWATCH_TAIL_SLOW_MS": "500",
+    }
+    with Service(environ) as service, LedgerWatch(service) as watch:
+        for i in range(300):
+            with service.tracer.start_as_current_span("root") as root, service.tracer.start_as_current_span("child") as child:
+                if i % 100 == 7:
+                    child.set_status(Status(StatusCode.ERROR, "x"))
+                assert root.is_recording()
+        slow = service.tracer.start_span("slow", start_time=1)
+        slow.end(1 + 10**9)
+        waiting = service.tracer.start_span("waiting")
+        assert service.flush()
+        held = service.balances()["traces"]
+        waiting.end()
+        service.flush()
+        balance = service.balances()["traces"]
+    assert watch.wrong == []
+    assert held.exact
+    assert sorted(span.name for span in receiver.spans if span.name != "slow") == ["child"] * 3 + ["root"] * 3
+    assert balance.emitted == 602
+    assert balance.dropped["tail"] == 602 - balance.delivered - balance.dropped.get("too_old", 0)
+
+
+def test_tail_keeping_is_bounded(receiver: Receiver, spool: Path) -> None:
+    """Traces whose root never ends are forgotten, oldest first, when the memory is full."""
+    environ = {
+        **receiver.environ("traces"),
+        "CROSSWATCH_SPOOL_DIR": str(spool),
+        "OTEL_TRACES_SAMPLER": "always_off",
+        "CROSSWATCH_TAIL": "on",
+        "CROSSWATCH_TAIL_MAX_BYTES": "1MiB",
+    }
+    roots = []
+    with Service(environ) as service:
+        for _ in range(100):
+            root = service.tracer.start_span("root")
+            roots.append(root)
+            from opentelemetry.trace import set_span_in_context
+
+            service.tracer.start_span("child", set_span_in_context(root), attributes={"big": "x" * 50_000}).end()
+        balance = service.balances()["traces"]
+        assert balance.exact
+        assert 0 < balance.held <= 21
+        assert balance.dropped["tail"] == 100 - balance.held
+
+
+def test_asgi_event_spans_are_left_out() -> None:
+    """The instrumentation's spans for each event of a response, unless they are asked for."""
+    assert not CanarySampler().should_sample(None, 1, "GET / http send", SpanKind.INTERNAL).decision.is_recording()
+    assert CanarySampler(asgi_events=True).should_sample(None, 1, "GET / http send", SpanKind.INTERNAL).decision.is_recording()
+
+
+def test_the_ledger_is_readable_as_metrics(receiver: Receiver, spool: Path) -> None:
+    """Delivered and dropped items by signal."""
+    with Service({**receiver.environ(), "CROSSWATCH_SPOOL_DIR": str(spool)}) as service:
+        service.spans(5)
+        assert service.flush()
+        service.providers.meters.force_flush()
+        assert service.flush()
+    found = {
+        (a["signal"], a.get("outcome", a.get("place"))): point.as_int
+        for metric, point in receiver.points
+        if metric.name.startswith("crosswatch.exporter.")
+        for a in [{a.key: a.value.string_value for a in point.attributes}]
+    }
+    assert found["traces", "emitted"] == found["traces", "delivered"] == 5
+    assert found["traces", "queued"] == 0
+
+
+class Metadata:
+    """The ECS task metadata endpoint, version 4."""
+
+    CONTAINER = {
+        "DockerId": "cd189a933e5849daa93386466019ab50-2495160603",
+        "Name": "shop",
+        "Image": "123456789012.dkr.ecr.us-west-2.amazonaws.com/shop:7",
+        "LogDriver": "awslogs",
+        "LogOptions": {"awslogs-group": "/ecs/shop", "awslogs-region": "us-west-2", "awslogs-stream": "ecs/shop/cd18"},
+        "ContainerARN": "arn:aws:ecs:us-west-2:123456789012:container/default/cd18/05966557",
+    }
+    TASK = {
+        "Cluster": "arn:aws:ecs:us-west-2:123456789012:cluster/default",
+        "TaskARN": "arn:aws:ecs:us-west-2:123456789012:task/default/cd189a933e58",
+        "Family": "shop",
+        "Revision": "7",
+        "AvailabilityZone": "us-west-2a",
+        "LaunchType": "FARGATE",
+    }
+
+    def __enter__(self) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = json.dumps(Metadata.TASK if self.path.endswith("/task") else Metadata.CONTAINER).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: Any) -> None: ...
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v4/x"
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_the_resource_on_ecs() -> None:
+    """Region, account, zone, task, container, cluster and log group, which the stock detector leaves out in part."""
+    with Metadata() as address:
+        found = make_resource(read_settings({"OTEL_SERVICE_NAME": "shop"}), {"ECS_CONTAINER_METADATA_URI_V4": address}).attributes
+    expected = {
+        "cloud.provider": "aws",
+        "cloud.platform": "aws_ecs",
+        "cloud.region": "us-west-2",
+        "cloud.account.id": "123456789012",
+        "cloud.availability_zone": "us-west-2a",
+        "cloud.resource_id": Metadata.CONTAINER["ContainerARN"],
+        "aws.ecs.task.id": "cd189a933e58",
+        "aws.ecs.task.family": "shop",
+        "aws.ecs.launchtype": "fargate",
+        "container.id": Metadata.CONTAINER["DockerId"],
+        "aws.log.group.names": ("/ecs/shop",),
+        "aws.log.stream.names": ("ecs/shop/cd18",),
+    }
+    assert {key: found.get(key) for key in expected} == expected
+
+
+def test_the_resource_without_ecs() -> None:
+    """An endpoint that does not answer costs a second at most and nothing else."""
+    found = make_resource(read_settings({"AWS_REGION": "us-east-1"}), {"ECS_CONTAINER_METADATA_URI_V4": "http://127.0.0.1:9/v4"}).attributes
+    assert found["cloud.region"] == "us-east-1"
+    assert found["telemetry.distro.name"] == "crosswatch-exporters"
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
+def test_classic_distributions_keep_count_sum_and_extremes(values: list[float]) -> None:
+    """Of any histogram, exponential buckets in CloudWatch's terms have the count, minimum and maximum exactly, the sum nearly."""
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False, views=[View("h", aggregation=ExponentialBucketHistogramAggregation())])
+    histogram = provider.get_meter("t").create_histogram("h")
+    for value in values:
+        histogram.record(value)
+    data: Any = reader.get_metrics_data()
+    [point] = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    found, counts = distribution(point)
+    assert sum(counts) == point.count
+    assert min(found) == point.min
+    assert max(found) == point.max
+    total = sum(value * count for value, count in zip(found, counts, strict=True))
+    spread = (point.max - point.min) * point.count * 0.02 + 1e-6
+    assert total == pytest.approx(point.sum, abs=max(spread, abs(point.sum) * 1e-6))
+
+
+def test_dimension_sets() -> None:
+    """`*` is all attributes; marked traffic never counts in an unmarked set."""
+    attributes = (("service.name", "shop"), ("http.route", "/a"))
+    wanted = (("service.name",), ("service.name", "*"))
+    assert dimension_sets(attributes, wanted) == [(("service.name", "shop"),), attributes]
+    marked = (*attributes, ("crosswatch.synthetic", "true"))
+    assert all(("crosswatch.synthetic", "true") in dimensions for dimensions in dimension_sets(marked, wanted))
+    assert dimension_sets(attributes, (("absent",),)) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"), [("s", ("Seconds", 1)), ("KiBy", ("Bytes", 1024)), ("{request}", ("Count", 1)), ("%", ("Percent", 1)), ("furlong", ("None", 1))]
+)
+def test_units(unit: str, expected: tuple[str, float]) -> None:
+    """CloudWatch's words for OpenTelemetry's units."""
+    assert unit_of(unit) == expected
