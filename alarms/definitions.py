@@ -250,15 +250,33 @@ def _item(item: Mapping[Any, Any], file: str, key: str, kind: Kind | None = None
 
 
 def _from_template(resources: Mapping[Any, Any], file: str) -> Iterator[Definition]:
-    for logical, resource in resources.items():
-        kind = _RESOURCES.get(str(resource.get("Type"))) if isinstance(resource, Mapping) else None
-        properties = resource.get("Properties") if isinstance(resource, Mapping) else None
-        if kind is None or not isinstance(properties, Mapping):
+    """A template's alarms in an order CloudFormation may create them in: after what they depend on, otherwise composites first."""
+    alarms = {str(name): one for name, one in resources.items() if isinstance(one, Mapping) and str(one.get("Type")) in _RESOURCES}
+    waiting = {name: _depends_on(one) & alarms.keys() - {name} for name, one in alarms.items()}
+    order: list[str] = []
+    while waiting:
+        ready = [name for name, needs in waiting.items() if not needs] or list(waiting)
+        chosen = min(ready, key=lambda name: _RESOURCES[str(alarms[name]["Type"])] != "composite")
+        order.append(chosen)
+        del waiting[chosen]
+        for needs in waiting.values():
+            needs.discard(chosen)
+    for logical in order:
+        resource = alarms[logical]
+        kind = _RESOURCES[str(resource["Type"])]
+        properties = resource.get("Properties")
+        if not isinstance(properties, Mapping):
             continue
-        name = {"AlarmName": str(logical)} if kind != "mute" and "AlarmName" not in properties else {}
+        name = {"AlarmName": logical} if kind != "mute" and "AlarmName" not in properties else {}
         metadata = resource.get("Metadata")
         disabled = {DISABLE_KEY: metadata[DISABLE_KEY]} if isinstance(metadata, Mapping) and DISABLE_KEY in metadata else {}
         yield _item({**name, **properties, **disabled}, file, f"Resources.{logical}", kind)
+
+
+def _depends_on(resource: Mapping[Any, Any]) -> set[str]:
+    """The logical ids a resource waits for."""
+    value = resource.get("DependsOn")
+    return {value} if isinstance(value, str) else {str(one) for one in value} if isinstance(value, list) else set()
 
 
 class _YamlLines:

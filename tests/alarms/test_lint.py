@@ -217,6 +217,17 @@ def test_disabling_needs_a_reason_and_a_check_that_exists(tmp_path: Path) -> Non
     assert {finding.check for finding in lint(reading.load_file(path))} == {"disabling"}
 
 
+def test_a_template_is_ordered_by_depends_on(tmp_path: Path) -> None:
+    """Without DependsOn CloudFormation may create the composite first, and CloudWatch refuses it."""
+    child = {"Type": "AWS::CloudWatch::Alarm", "Properties": sound()}
+    rule = {"AlarmName": "c", "AlarmRule": "ALARM(a)", "AlarmActions": [TOPIC], **HELP}
+    path = tmp_path / "template.json"
+    for depends, expected in (({"DependsOn": ["Child"]}, set()), ({}, {"composite-order"})):
+        composite = {"Type": "AWS::CloudWatch::CompositeAlarm", "Properties": rule, **depends}
+        path.write_text(json.dumps({"Resources": {"Child": child, "Composite": composite}}))
+        assert {finding.check for finding in lint(reading.load_file(path))} == expected
+
+
 # --- survivability --------------------------------------------------------------------------------------------------------------------
 
 
