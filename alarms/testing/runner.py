@@ -15,7 +15,7 @@ from alarms.testing.case import Case, Expectation, Suite, load_suite
 from alarms.testing.explain import explain_state
 from alarms.testing.notation import show_duration
 from alarms.testing.trace import CaseResult, Failure, Glance, Trace, Traces
-from alarms.testing.world import Parsed, World, build
+from alarms.testing.world import NOWHERE, Parsed, World, build
 from topology.problems import Problem, UnusableInput
 
 MANY = 3000
@@ -102,7 +102,7 @@ def run_case(case: Case, parsed: Parsed) -> CaseResult:
 def _regions_of(item: Expectation, world: World) -> list[str]:
     """The Regions an expectation may mean: the one it names, the test's if the alarm is there, else all that have the alarm."""
     if item.region:
-        return [item.region] if item.region in world.books and item.alarm in world.books[item.region].entries else []
+        return [region for region in (item.region, NOWHERE) if region in world.books and item.alarm in world.books[region].entries][:1]
     having = [region for region, book in world.books.items() if item.alarm in book.entries]
     return [world.case.region] if world.case.region in having else having
 
@@ -111,7 +111,8 @@ def _state_failure(item: Expectation, world: World, traces: Traces) -> Failure |
     regions = _regions_of(item, world)
     when = show_duration(item.at_s)
     if len(regions) != 1:
-        where = f"is not defined in {item.region}" if item.region else f"is defined in {' and '.join(regions)}: name a region"
+        several = " and ".join(regions) or "no Region of this test"
+        where = f"is not defined in {item.region}" if item.region else f"is defined in {several}: name a region"
         return Failure(item.key, f"the alarm {item.alarm} {where}")
     trace = traces[regions[0], item.alarm]
     state = trace.state_at(item.at_s)
@@ -133,7 +134,7 @@ def _action_failures(case: Case, expected: Sequence[Expectation], traces: Traces
             if action.alarm == item.alarm
             and action.state == item.state
             and abs(action.at - case.start - item.at_s) < 1e-3
-            and item.region in (None, region)
+            and (item.region in (None, region) or region == NOWHERE)
             and item.action in (None, action.arn)
         ]
         if not hits:
@@ -150,7 +151,7 @@ def _action_failures(case: Case, expected: Sequence[Expectation], traces: Traces
 
 def _listed(case: Case, traces: Traces, name: str) -> str:
     changes = [
-        f"{region} {show_duration(round(at, 3))} {state}"
+        f"{region + ' ' if region else ''}{show_duration(round(at, 3))} {state}"
         for (region, alarm), trace in traces.items()
         if alarm == name
         for at, state in trace.states[1:]

@@ -18,8 +18,8 @@ from alarms.testing.case import Blackout, Case, InputSeries
 
 Parsed = Sequence[tuple[Definition, Alarm | MuteRule]]
 Observe = Callable[[str, float, MetricAlarm, Sequence[Datapoint | None], Verdict], None]
-NOWHERE = "us-east-1"
-"""The Region alarms live in where neither they nor the test name one."""
+NOWHERE = ""
+"""The Region alarms live in where neither they nor the test name one: no blackout reaches it, and it sees every series."""
 
 
 @dataclass(slots=True)
@@ -101,9 +101,9 @@ def build(case: Case, parsed: Parsed, observe: Observe | None = None) -> World:
     sources = {region: MemorySource() for region in by_region}
     for series in case.series:
         stored = series.stored_in or case.region
-        for region in [stored] if stored else list(sources):
-            if region in sources:
-                _feed(sources[region], series, case, region)
+        for region, source in sources.items():
+            if region in (stored, NOWHERE) or stored is None:
+                _feed(source, series, case, region)
     return World(case, books, sources)
 
 

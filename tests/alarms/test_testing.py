@@ -172,6 +172,19 @@ def test_a_blackout_silences_what_the_region_emits_and_freezes_its_alarms(tmp_pa
     assert messages(report) == []
 
 
+def test_where_no_region_is_named_no_blackout_freezes_the_alarm(tmp_path: Path) -> None:
+    """The alarm stands outside of all Regions; only what the lost Region emits or stores is gone."""
+    series = [{**SERIES, "values": "0x30", "emitted_by": "us-east-1"}, {**SERIES, "values": "0x3 _x26", "stored_in": "us-west-2"}]
+    case = {
+        "previous_state": {"a": "OK"},
+        "input_series": series,
+        "blackout": [{"region": "us-east-1", "from": "5m", "to": "20m"}],
+        "expect": [at(9, "ALARM"), at(21, "OK"), at(9, "ALARM", region="us-west-2")],
+    }
+    definition = metric_alarm(EvaluationPeriods=2, TreatMissingData="breaching")
+    assert messages(run(tmp_path, [definition], case)) == []
+
+
 def test_composites_and_mute_rules_take_part(tmp_path: Path) -> None:
     """A composite in ALARM while a mute rule holds its action back."""
     composite = {"AlarmName": "c", "AlarmRule": "ALARM(a)", "AlarmActions": [TOPIC]}
