@@ -145,18 +145,18 @@ def _explicit(point: Any) -> Iterator[tuple[float, int]]:
 
 def _pin_extremes(values: list[float], counts: list[int], low: float, high: float) -> None:
     """Give one observation the true minimum and one the true maximum."""
-    for index, extreme in ((0, low), (len(values) - 1, high)):
-        if values[index] == extreme:
-            continue
-        if counts[index] == 1:
-            values[index] = extreme
-        elif sum(counts) > 1:
-            counts[index] -= 1
-            position = 0 if index == 0 else len(values)
-            values.insert(position, extreme)
-            counts.insert(position, 1)
-            if index == 0 and low == high:
-                break
+    if counts[0] > 1:
+        counts[0] -= 1
+        values.insert(0, low)
+        counts.insert(0, 1)
+    else:
+        values[0] = low
+    if counts[-1] > 1:
+        counts[-1] -= 1
+        values.append(high)
+        counts.append(1)
+    elif len(values) > 1 or low == high:
+        values[-1] = high
 
 
 def _match_sum(values: list[float], counts: list[int], total: float, low: float, high: float) -> None:
