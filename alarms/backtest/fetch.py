@@ -90,7 +90,7 @@ def clients(topology: Topology | None) -> Callable[[str], Any]:
     def client(region: str) -> Any:
         import boto3
 
-        endpoint = topology.endpoint(region, "cloudwatch") if topology else None
+        endpoint = (topology.endpoint(region, "monitoring") or topology.endpoint(region, "cloudwatch")) if topology else None
         return boto3.client("cloudwatch", region_name=region, endpoint_url=endpoint)
 
     return client
