@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lab.plan import LabPlan
     from topology import Topology
 
+SOON = 21.0
 Sight = dict[str, dict[str, str]]
 """Vantage -> target -> ``up``, ``degraded: slow`` or ``down: kind in phase`` (every kind there is, sorted)."""
 
@@ -70,5 +71,9 @@ def describe(seen: Round, settings: ProbeSettings) -> dict[str, str]:
         slow = any(look.last.ok and look.last.phases.total > settings.limits.degraded_ms for look in looks)
         words[target] = f"{cell}: {', '.join(kinds) or 'slow'}" if kinds or slow else str(cell)
     words["routing"] = " ".join(f"{region}={'on' if on else 'off'}" for region, on in sorted(seen.routing.items())) or "unknown"
+    days = {look.target: look.last.certificate_days for look in seen.looks if look.last.certificate_days is not None}
+    words["certificates"] = (
+        ", ".join(f"{target} ends in {round(left)} days" for target, left in sorted(days.items()) if left < SOON) or "good"
+    )
     words["dns"] = {True: "agrees", False: "disagrees", None: "unknown"}[seen.agrees]
     return words
