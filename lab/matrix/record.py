@@ -61,8 +61,8 @@ class Record:
     """One fault from injection to all-green. ``struck`` is the Region it struck (the first one, where it strikes the lab as a
     whole), ``other`` another one. Times are lab time, epoch seconds; ``healed`` and ``green`` stay None where that failed.
 
-    ``strays`` are metrics of the catalogue found with dimensions, or in a Region, where the catalogue says there is none; ``troubles``
-    what went wrong with the pass itself.
+    ``strays`` are series of AWS's that stand in a Region where the catalogue says there are none; ``troubles`` what went wrong with
+    the pass itself.
     """
 
     fault: str

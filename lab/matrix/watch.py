@@ -98,10 +98,10 @@ class Watcher:
         return found
 
     def strays(self) -> list[str]:
-        """Metrics with a vended signal's name and set of dimensions that the catalogue does not have in that Region."""
+        """Series of vended signals that stand in a Region where the catalogue says that AWS does not report them."""
         vended = [signal for signal in CATALOGUE if signal.vended]
         known = {(each.region, *each.key) for signal in vended for each in series(self._topology, signal)}
-        shapes = {(signal.namespace, signal.name, frozenset(signal.dimensions)) for signal in vended}
+        elsewhere = {key[1:] for key in known}
         found = []
         for region in self._plan.regions:
             client = self._sight.client("cloudwatch", region)
@@ -110,7 +110,7 @@ class Watcher:
                     for metric in page["Metrics"]:
                         pairs = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
                         key = (region, namespace, metric["MetricName"], tuple(sorted(pairs.items())))
-                        if (namespace, metric["MetricName"], frozenset(pairs)) in shapes and key not in known:
+                        if key[1:] in elsewhere and key not in known:
                             found.append(f"{region}: {namespace} {metric['MetricName']} {pairs}")
         return found
 
