@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 FRESH_S = 45
+ALIVE_S = 25
 SUBJECT_LIMIT = 100
 QUERY_LIMIT = 500
 STATES = {"ALARM": "trigger", "OK": "resolve"}
@@ -138,27 +139,15 @@ def publish(page: Page, settings: dict[str, Any]) -> None:
 
 
 def seen(settings: dict[str, Any], alarm: dict[str, Any]) -> list[dict[str, str]]:
-    """Each cell of the matrix in this Region's CloudWatch when the alarm changed; empty where it cannot be read, which stops no page."""
-    cells = [(vantage, target) for vantage in settings["vantages"] for target in settings["targets"]][:QUERY_LIMIT]
-    queries = [
-        {
-            "Id": f"c{index}",
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": "Crosswatch/Probe",
-                    "MetricName": "Up",
-                    "Dimensions": [
-                        {"Name": "Workload", "Value": settings["workload"]},
-                        {"Name": "Vantage", "Value": vantage},
-                        {"Name": "Target", "Value": target},
-                    ],
-                },
-                "Period": 10,
-                "Stat": "Maximum",
-            },
-        }
-        for index, (vantage, target) in enumerate(cells)
-    ]
+    """Each cell of the matrix in this Region's CloudWatch when the alarm changed; empty where it cannot be read, which stops no page.
+
+    A cell is ``up`` or ``down`` by its newest value; all cells of a vantage that has let its lease run out are ``silent``, however
+    recent its last values are.
+    """
+    workload, vantages = settings["workload"], settings["vantages"]
+    cells = [(vantage, target) for vantage in vantages for target in settings["targets"]][: QUERY_LIMIT - len(vantages)]
+    queries = [_query(f"c{i}", "Up", {"Workload": workload, "Vantage": v, "Target": t}) for i, (v, t) in enumerate(cells)]
+    queries += [_query(f"v{i}", "Alive", {"Workload": workload, "Vantage": vantage}) for i, vantage in enumerate(vantages)]
     try:
         end = datetime.fromisoformat(alarm["StateChangeTime"])
         answer = client("cloudwatch").get_metric_data(
@@ -169,16 +158,33 @@ def seen(settings: dict[str, Any], alarm: dict[str, Any]) -> list[dict[str, str]
             json.dumps({"level": "warning", "message": "the matrix could not be read; the page goes out without it", "error": str(error)})
         )
         return []
-    newest = {result["Id"]: result["Values"][0] for result in answer["MetricDataResults"] if result["Values"]}
+    return cells_at(end, answer["MetricDataResults"], cells, vantages)
+
+
+def cells_at(end: datetime, answer: list[dict[str, Any]], cells: list[tuple[str, str]], vantages: list[str]) -> list[dict[str, str]]:
+    """The matrix at ``end`` from GetMetricData's results, newest value first; ``c<i>`` is cell i, ``v<i>`` the lease of vantage i."""
+    results = {result["Id"]: result for result in answer if result["Values"]}
+    leased = {key: result["Timestamps"][0] >= end - timedelta(seconds=ALIVE_S) for key, result in results.items()}
+    alive = {vantage: leased.get(f"v{i}", False) for i, vantage in enumerate(vantages)}
     return [
-        {"vantage": vantage, "target": target, "state": _state(newest.get(f"c{index}"))} for index, (vantage, target) in enumerate(cells)
+        {"vantage": vantage, "target": target, "state": _state(results.get(f"c{i}"), alive[vantage])}
+        for i, (vantage, target) in enumerate(cells)
     ]
 
 
-def _state(value: float | None) -> str:
-    if value is None:
+def _query(key: str, metric_name: str, dimensions: dict[str, str]) -> dict[str, Any]:
+    metric = {
+        "Namespace": "Crosswatch/Probe",
+        "MetricName": metric_name,
+        "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+    }
+    return {"Id": key, "MetricStat": {"Metric": metric, "Period": 10, "Stat": "Maximum"}}
+
+
+def _state(result: dict[str, Any] | None, alive: bool) -> str:
+    if result is None or not alive:
         return "silent"
-    return "up" if value >= 1 else "down"
+    return "up" if result["Values"][0] >= 1 else "down"
 
 
 def _what_to_do(runbook: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,19 @@ def test_the_bundle_is_reproducible_and_complete() -> None:
     with zipfile.ZipFile(io.BytesIO(first.data)) as archive:
         assert archive.namelist() == ["config.json", "notifier.py"]
         assert json.loads(archive.read("config.json"))["incidents"]["retail-impaired-us-east-1"]["severity"] == "critical"
+
+
+def test_a_vantage_without_a_lease_is_silent_whatever_it_last_saw() -> None:
+    """Half a minute after its loss a Region's last good words are still fresh; its lease is not."""
+    end = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    before = [end - timedelta(seconds=seconds) for seconds in (40, 10)]
+    cells = [("us-east-1", "name"), ("us-west-2", "name"), ("us-west-2", "alb-us-east-1")]
+    answer = [
+        {"Id": "c0", "Values": [1.0], "Timestamps": before[:1]},
+        {"Id": "c1", "Values": [1.0], "Timestamps": before[1:]},
+        {"Id": "c2", "Values": [0.0], "Timestamps": before[1:]},
+        {"Id": "v0", "Values": [1.0], "Timestamps": before[:1]},
+        {"Id": "v1", "Values": [1.0], "Timestamps": before[1:]},
+    ]
+    states = [cell["state"] for cell in notifier.cells_at(end, answer, cells, ["us-east-1", "us-west-2"])]
+    assert states == ["silent", "up", "down"]
