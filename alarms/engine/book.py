@@ -206,11 +206,15 @@ class AlarmBook:
 
     def follow(self, changes: Iterable[tuple[float, str, State]], now: float) -> list[Event]:
         """Take the metric alarms' changes (when, name, new state) from elsewhere instead of evaluating; do all the rest until ``now``."""
-        for entry in self.entries.values():
-            entry.due = None
+        self.preset(self.entries, changes)
+        return self.tick(now, MemorySource())
+
+    def preset(self, names: Iterable[str], changes: Iterable[tuple[float, str, State]]) -> None:
+        """Never evaluate the alarms ``names``: their changes (when, name, new state) are known."""
+        for name in names:
+            self.entries[name].due = None
         for at, name, state in changes:
             self._wake(at, state, name)
-        return self.tick(now, MemorySource())
 
     def skip(self, now: float) -> None:
         """Let time pass without evaluating anything: this Region's CloudWatch is away. What ran out meanwhile ends when it is back."""

@@ -46,7 +46,7 @@ def run(
                 shared.append((suite.definitions, [i]))
         covered = [one for _, members in shared for one in coverage(suites[members[0]][1], (r for i in members for r in results[i]))]
     flat = tuple(result for group in results for result in group)
-    found = mutate(suites, [result.case for result in flat if not result.passed]) if with_mutants else None
+    found = mutate(suites, flat) if with_mutants else None
     report = Report(flat, None if covered is None else tuple(covered), None if found is None else tuple(found))
     if junit is not None:
         write_junit(report, junit)

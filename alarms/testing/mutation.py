@@ -1,12 +1,12 @@
 """Mutants of the alarms: would a test notice if a threshold, M, N, an operator or a missing-data treatment were another?
 
 A mutant that all tests still pass survives: no test pins that number down. Only tests that say something about the alarm, or about a
-composite above it, are run again, and only with the alarms they need.
+composite above it, are run again, and in them only the mutant is evaluated: the other alarms change as they did before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from alarms.engine import Alarm, CompositeAlarm, DefinitionError, MetricAlarm, M
 from alarms.engine.model import TREATMENTS
 from alarms.testing.case import Case, Suite
 from alarms.testing.runner import run_case
-from alarms.testing.world import Parsed
+from alarms.testing.trace import CaseResult
+from alarms.testing.world import NOWHERE, Parsed
 
 _OPERATORS = {
     "GreaterThanThreshold": ("GreaterThanOrEqualToThreshold", "LessThanOrEqualToThreshold"),
@@ -61,12 +62,13 @@ def mutants(alarm: MetricAlarm) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"TreatMissingData {present} -> {treatment}", {"TreatMissingData": treatment}
 
 
-def mutate(suites: Iterable[tuple[Suite, Parsed]], failed: Collection[Case] = ()) -> list[Mutant]:
-    """Try every mutant of every metric alarm against the tests that concern it, leaving out those that ``failed`` anyway.
+def mutate(suites: Iterable[tuple[Suite, Parsed]], results: Iterable[CaseResult]) -> list[Mutant]:
+    """Try every mutant of every metric alarm against the tests that concern it, leaving out those that fail anyway.
 
     Definitions that several files share are mutated once, and killed by a test of any of them.
     """
     suites = list(suites)
+    passed = {id(result.case): result for result in results if result.passed}
     alarms: dict[tuple[str | None, str], tuple[Definition, MetricAlarm]] = {}
     for _, parsed in suites:
         for definition, item in parsed:
@@ -75,10 +77,10 @@ def mutate(suites: Iterable[tuple[Suite, Parsed]], failed: Collection[Case] = ()
     found = []
     for definition, alarm in alarms.values():
         asked = [
-            (case, parsed)
+            (passed[id(case)], parsed)
             for suite, parsed in suites
             for case in suite.cases
-            if _concerns(case, alarm.name, parsed) and all(case is not other for other in failed)
+            if id(case) in passed and _concerns(case, alarm.name, parsed)
         ]
         for words, changes in mutants(alarm):
             changed = replace(definition, params={**definition.params, **changes})
@@ -86,7 +88,7 @@ def mutate(suites: Iterable[tuple[Suite, Parsed]], failed: Collection[Case] = ()
                 mutant = changed.parse()
             except DefinitionError:
                 continue  # AWS would refuse it, so nobody can deploy it by mistake
-            killed = any(not run_case(*_only_asked(case, _swapped(parsed, changed, mutant))).passed for case, parsed in asked)
+            killed = any(not _again(result, parsed, changed, mutant).passed for result, parsed in asked)
             found.append(Mutant(alarm.name, definition.region, words, killed, len(asked)))
     return found
 
@@ -120,9 +122,13 @@ def _concerns(case: Case, name: str, parsed: Parsed) -> bool:
     return bool({item.alarm for item in case.expect} & _above({name}, parsed))
 
 
-def _only_asked(case: Case, parsed: Parsed) -> tuple[Case, Parsed]:
-    """The test with only those alarms that its expectations need (all of them where it lists the complete actions)."""
-    if case.expect_actions is not None:
-        return case, parsed
-    needed = _below({item.alarm for item in case.expect}, parsed)
-    return case, [(d, item) for d, item in parsed if isinstance(item, MuteRule) or item.name in needed]
+def _again(result: CaseResult, parsed: Parsed, changed: Definition, mutant: Alarm | MuteRule) -> CaseResult:
+    """The test with the mutant in it, and only with those alarms its expectations need (all where it lists the complete actions)."""
+    case = result.case
+    swapped = _swapped(parsed, changed, mutant)
+    if case.expect_actions is None:
+        needed = _below({item.alarm for item in case.expect}, swapped)
+        swapped = [(d, item) for d, item in swapped if isinstance(item, MuteRule) or item.name in needed]
+    others = {(d.region or case.region or NOWHERE, item.name) for d, item in swapped if isinstance(item, MetricAlarm) and d is not changed}
+    known = {key: trace.states[1:] for key, trace in result.traces.items() if key in others}
+    return run_case(case, swapped, known)

@@ -15,7 +15,7 @@ from alarms.testing.case import Case, Expectation, Suite, load_suite
 from alarms.testing.explain import explain_state
 from alarms.testing.notation import show_duration
 from alarms.testing.trace import CaseResult, Failure, Glance, Trace, Traces
-from alarms.testing.world import NOWHERE, Parsed, World, build
+from alarms.testing.world import NOWHERE, Known, Parsed, World, build
 from topology.problems import Problem, UnusableInput
 
 MANY = 3000
@@ -66,8 +66,11 @@ def check_children(parsed: Parsed) -> None:
         raise UnusableInput(dict.fromkeys(problems))
 
 
-def run_case(case: Case, parsed: Parsed) -> CaseResult:
-    """Run one test. Raises UnusableInput where a definition cannot live in the test's Region."""
+def run_case(case: Case, parsed: Parsed, known: Known | None = None) -> CaseResult:
+    """Run one test. Raises UnusableInput where a definition cannot live in the test's Region.
+
+    ``known`` holds the changes of alarms that need not be evaluated, as another run of the same test found them.
+    """
     began = time.perf_counter()
     traces: Traces = defaultdict(Trace)
 
@@ -75,7 +78,7 @@ def run_case(case: Case, parsed: Parsed) -> CaseResult:
         traces[region, alarm.name].glances.append(Glance(at - case.start, tuple(points), verdict))
 
     try:
-        world = build(case, parsed, observe)
+        world = build(case, parsed, observe, known)
     except DefinitionError as error:
         raise UnusableInput(Problem(p.what, p.mend, case.file, f"{case.key}: {p.where}") for p in error.problems) from error
     for region, book in world.books.items():

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 
 from alarms.definitions import Definition
-from alarms.engine import Alarm, AlarmBook, CompositeAlarm, Datapoint, Event, MemorySource, MetricAlarm, MuteRule, Samples, Verdict
+from alarms.engine import Alarm, AlarmBook, CompositeAlarm, Datapoint, Event, MemorySource, MetricAlarm, MuteRule, Samples, State, Verdict
 from alarms.engine.composite import deployment_order
 from alarms.engine.vector import History, evaluate_history, merge_transitions
 from alarms.engine.window import cadence
 from alarms.testing.case import Blackout, Case, InputSeries
 
 Parsed = Sequence[tuple[Definition, Alarm | MuteRule]]
+Known = Mapping[tuple[str, str], Sequence[tuple[float, State]]]
 Observe = Callable[[str, float, MetricAlarm, Sequence[Datapoint | None], Verdict], None]
 NOWHERE = ""
 """The Region alarms live in where neither they nor the test name one: no blackout reaches it, and it sees every series."""
@@ -29,6 +30,8 @@ class World:
     case: Case
     books: dict[str, AlarmBook]
     sources: dict[str, MemorySource]
+    known: Known = field(default_factory=dict)
+    """Metric alarms whose changes are known from another run: (seconds after the start, state) by Region and name."""
     histories: dict[tuple[str, str], History] = field(default_factory=dict)
 
     @property
@@ -46,7 +49,7 @@ class World:
     def _metric_alarms(self) -> Iterator[tuple[str, MetricAlarm]]:
         for region, book in self.books.items():
             for entry in book.entries.values():
-                if isinstance(entry.alarm, MetricAlarm):
+                if isinstance(entry.alarm, MetricAlarm) and (region, entry.alarm.name) not in self.known:
                     yield region, entry.alarm
 
     def replay(self, to_s: float) -> list[Event]:
@@ -90,8 +93,8 @@ def gone(blackouts: Iterable[Blackout], region: str | None, at_s: float) -> bool
     return any(b.region == region and b.begin_s <= at_s < b.end_s for b in blackouts)
 
 
-def build(case: Case, parsed: Parsed, observe: Observe | None = None) -> World:
-    """Put every alarm into its Region's book and every series into its Region's store."""
+def build(case: Case, parsed: Parsed, observe: Observe | None = None, known: Known | None = None) -> World:
+    """Put every alarm into its Region's book and every series into its Region's store. Alarms in ``known`` are not evaluated."""
     home = case.region or NOWHERE
     by_region: dict[str, list[Alarm | MuteRule]] = defaultdict(list)
     for definition, item in parsed:
@@ -104,7 +107,10 @@ def build(case: Case, parsed: Parsed, observe: Observe | None = None) -> World:
         for region, source in sources.items():
             if region in (stored, NOWHERE) or stored is None:
                 _feed(source, series, case, region)
-    return World(case, books, sources)
+    known = {key: changes for key, changes in (known or {}).items() if key[0] in books and key[1] in books[key[0]].entries}
+    for (region, name), changes in known.items():
+        books[region].preset([name], [(case.start + at, name, state) for at, state in changes])
+    return World(case, books, sources, known)
 
 
 def _book(case: Case, region: str, items: Sequence[Alarm | MuteRule], observe: Observe | None) -> AlarmBook:
