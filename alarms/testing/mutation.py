@@ -13,7 +13,7 @@ from typing import Any
 from alarms.definitions import Definition
 from alarms.engine import Alarm, CompositeAlarm, DefinitionError, MetricAlarm, MuteRule
 from alarms.engine.model import TREATMENTS
-from alarms.testing.case import Case, Suite
+from alarms.testing.case import Case, Expectation, Suite
 from alarms.testing.runner import run_case
 from alarms.testing.trace import CaseResult
 from alarms.testing.world import NOWHERE, Parsed
@@ -80,7 +80,7 @@ def mutate(suites: Iterable[tuple[Suite, Parsed]], results: Iterable[CaseResult]
             (passed[id(case)], parsed)
             for suite, parsed in suites
             for case in suite.cases
-            if id(case) in passed and _concerns(case, alarm.name, parsed)
+            if id(case) in passed and _concerns(case, definition, parsed)
         ]
         for words, changes in mutants(alarm):
             changed = replace(definition, params={**definition.params, **changes})
@@ -115,11 +115,18 @@ def _below(names: set[str], parsed: Parsed) -> set[str]:
     return found
 
 
-def _concerns(case: Case, name: str, parsed: Parsed) -> bool:
+def _concerns(case: Case, definition: Definition, parsed: Parsed) -> bool:
     """Whether a test says something that the alarm can change."""
     if case.expect_actions is not None:
         return True
-    return bool({item.alarm for item in case.expect} & _above({name}, parsed))
+    homes = {(d.region, d.name) for d, _ in parsed}
+
+    def meant(item: Expectation) -> bool:
+        """Whether the expectation is about the alarm's own Region."""
+        region = item.region or case.region
+        return definition.region in (None, region) or region is None or (region, item.alarm) not in homes
+
+    return bool({item.alarm for item in case.expect if meant(item)} & _above({definition.name}, parsed))
 
 
 def _again(result: CaseResult, parsed: Parsed, changed: Definition, mutant: Alarm | MuteRule) -> CaseResult:
