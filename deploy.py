@@ -125,13 +125,14 @@ def dashboards_preview(
     out: Annotated[Path, typer.Option(help="Where to write the pictures.")] = Path("out"),
     format: Annotated[str, typer.Option(help="html or png.")] = "html",  # noqa: A002 - the flag's name is a contract
     hours: Annotated[float, typer.Option(help="How far back.")] = 3.0,
+    to: Annotated[str, typer.Option(help="Until when, ISO 8601; a lab's time is what `lab status` says.")] = "",
 ) -> None:
     """Draw the dashboards from real data, before or after they are deployed."""
     from dashboards import commands
 
     if format not in ("html", "png"):
         raise typer.BadParameter("use html or png", param_hint="--format")
-    _leave(commands.preview(topology, out, format, hours, _console()))
+    _leave(commands.preview(topology, out, format, hours, to, _console()))
 
 
 @failover_app.command("report")

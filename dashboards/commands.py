@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,17 @@ def check(files: list[Path], as_json: bool, console: Console) -> int:
     return 1 if any(finding.severity == "error" for findings in found.values() for finding in findings) else 0
 
 
-def preview(file: Path, out: Path, image: str, hours: float, console: Console) -> int:
-    """Draw every dashboard of the topology from its Regions' data; Regions that do not answer are drawn empty, with a note."""
+def preview(file: Path, out: Path, image: str, hours: float, until: str, console: Console) -> int:
+    """Draw every dashboard of the topology from its Regions' data up to ``until`` (ISO 8601; empty: now).
+
+    Regions that do not answer are drawn empty, with a note.
+    """
     topology = load(file)
+    end = _end(until)
     out.mkdir(parents=True, exist_ok=True)
     for name, body in bodies(topology).items():
         value = json.loads(body)
-        data = _fetch(topology, value, hours)
+        data = _fetch(topology, value, hours, end)
         path = out / f"{name}.{image}"
         if image == "png":
             path.write_bytes(png(value, data, title=name))
@@ -52,7 +57,7 @@ def preview(file: Path, out: Path, image: str, hours: float, console: Console) -
     return 0
 
 
-def _fetch(topology: Topology, body: dict[str, Any], hours: float) -> Data:
+def _fetch(topology: Topology, body: dict[str, Any], hours: float, end: float) -> Data:
     import boto3
     from botocore.config import Config
 
@@ -65,8 +70,17 @@ def _fetch(topology: Topology, body: dict[str, Any], hours: float) -> Data:
             clients[region] = boto3.client("cloudwatch", region_name=region, endpoint_url=endpoint, config=quick)
         return clients[region]
 
-    end = time.time()
     return fetch(body, client_for, end - hours * 3600, end)
+
+
+def _end(until: str) -> float:
+    if not until:
+        return time.time()
+    try:
+        moment = datetime.fromisoformat(until)
+    except ValueError:
+        raise UnusableInput([Problem(f"{until!r} is not a time", "write it as 2026-01-31T12:00:00Z", key="--to")]) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _read(file: Path) -> str:
