@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from alarms.commands import app as alarms_app
 from rich.console import Console
 
+from alarms.commands import app as alarms_app
 from lab.commands import app as lab_app
 from topology import UnusableInput
 
