@@ -67,6 +67,6 @@ def test_a_fault_is_called_by_its_name(watcher: Watcher, name: str) -> None:
     }
 
 
-def test_the_table_names_every_fault_and_the_page_is_the_table() -> None:
-    assert set(KNOWN) == {fault.name for fault in CATALOGUE} - WITHOUT_CANARIES
+def test_the_page_is_the_table_and_the_table_has_no_fault_that_the_lab_has_not() -> None:
+    assert set(KNOWN) <= {fault.name for fault in CATALOGUE} - WITHOUT_CANARIES
     assert PAGE.read_text() == page(KNOWN)

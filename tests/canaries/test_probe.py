@@ -179,12 +179,15 @@ def test_a_round_becomes_the_matrix() -> None:
     data = metrics.data(settings(), seen({"alb-us-east-1": Cell.UP, "alb-us-west-2": Cell.DOWN, "name": Cell.DEGRADED}), last=False)
     assert names(data) == [
         "Up{alb-us-east-1}=1.0",
+        "Whole{alb-us-east-1}=1.0",
         "Up{us-east-1,alb-us-east-1}=1.0",
         "Degraded{us-east-1,alb-us-east-1}=0.0",
         "Up{alb-us-west-2}=0.0",
+        "Whole{alb-us-west-2}=0.0",
         "Up{us-east-1,alb-us-west-2}=0.0",
         "Degraded{us-east-1,alb-us-west-2}=0.0",
         "Up{name}=1.0",
+        "Whole{name}=0.0",
         "Up{us-east-1,name}=1.0",
         "Degraded{us-east-1,name}=1.0",
         "Sighted{}=1.0",
