@@ -6,6 +6,8 @@ is so; the rules here turn them into diagnoses that exclude each other, so that 
     store-down     nothing is seen up by anybody, or every Region is down
     all-off        every routing control is off
     impaired-A     Region A does not serve and is not drained: drain it
+    partial-A      Region A serves, but one of its pages fails whoever asks: nobody can, say, see a cart
+    store-partial  the same in every Region
     drained-A      the same, but its control is off: nobody has to act
     name-down      the name does not answer although the Regions do
     dns-disagrees  the name answers with a Region whose control is off
@@ -80,6 +82,11 @@ class Names:
         return f"{self._prefix}-{kind}-{subject}" if subject else f"{self._prefix}-{kind}"
 
 
+def alarm_topic(topology: Topology, region: str) -> str:
+    """The ARN of the topic that the alarms of ``region`` notify."""
+    return f"arn:aws:sns:{region}:{topology.account}:{topology.workload}-alarms"
+
+
 def alarm(name: str) -> str:
     """The rule that ``name`` is in ALARM."""
     return f"ALARM({name})"
@@ -114,6 +121,7 @@ class Rules:
         self.down = {region: alarm(name("down", region)) for region in topology.regions}
         self.differ = {region: alarm(name("uneven", region)) for region in topology.regions}
         self.blind = {vantage: alarm(name("silent", vantage)) for vantage in topology.vantage_names}
+        self.broken = {region: alarm(name("broken", region)) for region in topology.regions}
         self.store_down = any_of([self.dark, all_of(self.down.values())])
         self.all_off = all_of(self.off.values()) if self.off else "FALSE"
         self.impaired = {
@@ -122,6 +130,8 @@ class Rules:
             else any_of([all_of([alarm(name("lost", region)), *none_of([self.blind[region]])]), self.down[region]])
             for region in topology.regions
         }
+        alike = [*self.broken.values(), *none_of([self.store_down, *self.impaired.values(), self.name_down, *self.off.values()])]
+        self.store_partial = all_of(alike)
 
 
 def diagnoses(topology: Topology, here: str) -> Iterator[Diagnosis]:
@@ -190,6 +200,20 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
         dedup_key=f"{workload}/name-down",
     )
     yield Diagnosis(
+        name=name("store-partial"),
+        kind="store-partial",
+        region=here,
+        severity="critical",
+        subject=workload,
+        rule=rules.store_partial,
+        summary=f"part of {workload} fails in every Region",
+        description=(
+            "The first page is served, and another one fails, in every Region. Draining does not help; look for what the Regions share: "
+            "the last deploy, or the writer of a database, which is failed over."
+        ),
+        dedup_key=f"{workload}/store-partial",
+    )
+    yield Diagnosis(
         name=name("blind-all"),
         kind="blind-all",
         region=here,
@@ -198,7 +222,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
         rule=all_of(
             [
                 *rules.blind.values(),
-                *none_of([rules.store_down, *rules.impaired.values(), rules.name_down]),
+                *none_of([rules.store_down, *rules.impaired.values(), rules.name_down, *rules.broken.values()]),
                 *(none_of([rules.all_off]) if rules.off else []),
             ]
         ),
@@ -243,6 +267,29 @@ def _about_region(topology: Topology, here: str, region: str, name: Names, rules
             f"Customers whom Route 53 sends to {region} get errors. Drain {region}; then decide on the databases' failover.{undecided}"
         ),
         dedup_key=key,
+        runbook=topology.runbooks.drain,
+        run_in=_run_in(topology, topology.runbooks.drain, here, region),
+    )
+    yield Diagnosis(
+        name=name("partial", region),
+        kind="region-partial",
+        region=here,
+        severity="error",
+        subject=region,
+        rule=all_of(
+            [
+                rules.broken[region],
+                *(none_of([off]) if off else []),
+                *none_of([impaired, rules.store_down, rules.name_down, rules.store_partial]),
+            ]
+        ),
+        summary=f"part of {workload} fails in {region}",
+        description=(
+            f"{region} serves its first page, and another one fails whoever asks; the steps of the probe's last run name it. Look at the "
+            f"service behind it and at its data store. Drain {region} if that cannot be mended at once; if it is the writer of a database "
+            "that fails, fail the database over."
+        ),
+        dedup_key=f"{workload}/partial/{region}",
         runbook=topology.runbooks.drain,
         run_in=_run_in(topology, topology.runbooks.drain, here, region),
     )

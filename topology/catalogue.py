@@ -31,6 +31,17 @@ CATALOGUE: tuple[Signal, ...] = (
     ),
     Signal(
         PROBE,
+        "Whole",
+        ("Workload", "Target"),
+        "None",
+        "probe",
+        "1 when a sighted vantage gets every page of the target; Maximum: somebody does",
+        "no sighted vantage",
+        placement.by_target,
+        resolution_s=1,
+    ),
+    Signal(
+        PROBE,
         "Up",
         ("Workload", "Vantage", "Target"),
         "None",

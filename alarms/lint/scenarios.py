@@ -23,6 +23,7 @@ BEFORE_S, WITHIN_S = 1200, 1500
 SLOW_S = 3600
 HEALTHY = {
     "Up": 1.0,
+    "Whole": 1.0,
     "Sighted": 1.0,
     "Alive": 1.0,
     "RoutingOn": 1.0,

@@ -25,6 +25,7 @@ def data(settings: ProbeSettings, seen: Round, last: bool) -> list[dict[str, Any
         up = 0.0 if cell is Cell.DOWN else 1.0
         if seen.sighted:
             put.add("Up", up, seen.slot, Target=target)
+            put.add("Whole", float(not any(look.failed for look in seen.looks if look.target == target)), seen.slot, Target=target)
         put.add("Up", up, seen.slot, Vantage=vantage, Target=target)
         put.add("Degraded", 1.0 if cell is Cell.DEGRADED else 0.0, seen.slot, Vantage=vantage, Target=target)
     put.add("Sighted", float(seen.sighted), seen.slot)

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lab.faults.services import SLOW_MS
+from lab.matrix.record import OK
 from lab.plan import STORE_NAME
 
 HERE, THERE, NAME = "here", "there", "name"
 CELLS = tuple(f"{vantage}>{target}" for vantage in (HERE, THERE) for target in (HERE, THERE, NAME))
-SETTLE_S = 75.0
-WATCH_S = 200.0
+SETTLE_S = 70.0
+WATCH_S = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ def _blind(*classes: str) -> dict[str, frozenset[str]]:
     return dict.fromkeys(("here>here", "here>there", "here>name"), frozenset(classes))
 
 
+def _moved_away(*classes: str) -> dict[str, frozenset[str]]:
+    """The same, but the name's record evaluates the target's health and leads elsewhere once that is known."""
+    return _here(*classes) | {"here>name": frozenset({OK, *classes})}
+
+
 def _impaired(*classes: str) -> Expectation:
     return Expectation(IMPAIRED, sees=_here(*classes))
 
@@ -123,7 +129,7 @@ def _services(slow: str) -> dict[str, Expectation]:
     timid = "slower than the probe's patience: no answer" if slow == "timeout" else "slow, and it serves"
     slow_ui = _impaired(slow) if slow == "timeout" else _nobody(timid, sees=_here(slow))
     found = {
-        "ui-down": _impaired("status"),
+        "ui-down": Expectation(IMPAIRED, sees=_moved_away("status")),
         "ui-slow": replace(slow_ui, why=timid),
         "ui-erroring": _impaired("status"),
         "ui-wrong-body": _impaired("body"),
@@ -150,9 +156,9 @@ def _services(slow: str) -> dict[str, Expectation]:
 
 def _balancer() -> dict[str, Expectation]:
     return {
-        "alb-down": _impaired("refused"),
-        "alb-hanging": _impaired("timeout"),
-        "alb-without-targets": _impaired("status"),
+        "alb-down": Expectation(IMPAIRED, sees=_moved_away("refused")),
+        "alb-hanging": Expectation(IMPAIRED, sees=_moved_away("timeout")),
+        "alb-without-targets": Expectation(IMPAIRED, sees=_moved_away("status")),
         "alb-health-check-wrong": _nobody("a target group in which all are unhealthy fails open"),
         "certificate-expiring": _nobody("there are days left", tickets=frozenset({"certificate"}), within_s=600),
         "certificate-expired": replace(_impaired("certificate"), may=frozenset({"certificate"})),
@@ -257,13 +263,13 @@ def _aws() -> dict[str, Expectation]:
             PARTIAL,
             or_nobody=True,
             within_s=300,
-            sees=_here("status", "timeout", "slow", "ok"),
+            sees=_here("status", "timeout", "slow", OK),
             pages=frozenset({"cart"}),
             why="the SDK's retries hide a part; what is left fails the cart",
         ),
         "aws-slow": replace(
             half_blind,
-            sees=_here("timeout", "slow", "ok"),
+            sees=_here("timeout", "slow", OK),
             pages=frozenset({"cart"}),
             may=BLIND_TICKET,
             why="datapoints may come too late for the Region's own alarms",

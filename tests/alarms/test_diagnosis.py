@@ -39,12 +39,12 @@ RULES = {(here, diagnosis.name): composite.parse(diagnosis.rule) for here in (HE
 
 
 def test_no_evidence_makes_two_pages(topology: Topology) -> None:
-    """Over all 4,096 states of the evidence in a Region, at most one diagnosis pages."""
+    """Over all 16,384 states of the evidence in a Region, at most one diagnosis pages."""
     names = [
         item["AlarmName"] for item in region_definitions(topology, HERE) if item.get("Namespace") == "Crosswatch/Probe" or "Metrics" in item
     ]
     names = [name for name in names if not name.startswith(("retail-certificate", "retail-unconsumed"))]
-    assert len(names) == 12
+    assert len(names) == 14
     for on in worlds(names):
         pages = [kind for kind, severity in raised(topology, HERE, on).items() if severity in ("critical", "error")]
         assert len(pages) <= 1, (sorted(on), pages)
@@ -66,6 +66,10 @@ def test_no_evidence_makes_two_pages(topology: Topology) -> None:
         (("retail-off-us-east-1", "retail-off-us-west-2"), {"all-off:retail": "critical"}),
         (("retail-silent-us-east-1", "retail-silent-us-west-2"), {"blind-all:retail": "error"}),
         (("retail-uneven-us-east-1",), {"vantages-differ:us-east-1": "warning"}),
+        (("retail-broken-us-east-1",), {"region-partial:us-east-1": "error"}),
+        (("retail-broken-us-east-1", "retail-down-us-east-1"), {"region-impaired:us-east-1": "critical"}),
+        (("retail-broken-us-east-1", "retail-off-us-east-1"), {}),
+        (("retail-broken-us-east-1", "retail-broken-us-west-2"), {"store-partial:retail": "critical"}),
         (("retail-dns-mismatch",), {"dns-disagrees:store.example.com": "warning"}),
     ],
 )

@@ -176,7 +176,9 @@ def names(data: list[dict[str, Any]]) -> list[str]:
 
 
 def test_a_round_becomes_the_matrix() -> None:
-    data = metrics.data(settings(), seen({"alb-us-east-1": Cell.UP, "alb-us-west-2": Cell.DOWN, "name": Cell.DEGRADED}), last=False)
+    cells = {"alb-us-east-1": Cell.UP, "alb-us-west-2": Cell.DOWN, "name": Cell.DEGRADED}
+    all_looks = (*looks("g", "g", target="alb-us-east-1"), *looks("f", "f", target="alb-us-west-2"), *looks("g", "f", target="name"))
+    data = metrics.data(settings(), seen(cells, looks=all_looks), last=False)
     assert names(data) == [
         "Up{alb-us-east-1}=1.0",
         "Whole{alb-us-east-1}=1.0",

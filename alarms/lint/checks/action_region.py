@@ -42,7 +42,7 @@ def regions_watched(context: Context, alarm: Alarm, region: str | None) -> set[s
         if isinstance(one, MetricAlarm):
             for stat in one.metric_stats:
                 values = dict(stat.metric.dimensions)
-                if stat.metric.name in ("Up", "Degraded") and values.get("Target") in targets:
+                if stat.metric.name in ("Up", "Whole", "Degraded") and values.get("Target") in targets:
                     found.add(targets[values["Target"]])
         elif isinstance(one, CompositeAlarm):
             for name in one.children:

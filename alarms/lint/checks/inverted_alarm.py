@@ -12,7 +12,8 @@ from topology.problems import Problem
 NAME = "inverted-alarm"
 GOOD_WHEN_HIGH = frozenset(
     {"SuccessPercent", "HealthCheckPercentageHealthy", "HealthCheckStatus", "HealthyHostCount", "RunningTaskCount"}
-    | {"Up", "Sighted", "Alive", "DnsAgrees", "WriteOk", "CertificateDaysLeft", "AuroraVolumeBytesLeftTotal", "BufferCacheHitRatio"}
+    | {"Up", "Whole", "Sighted", "Alive", "DnsAgrees", "WriteOk"}
+    | {"CertificateDaysLeft", "AuroraVolumeBytesLeftTotal", "BufferCacheHitRatio"}
 )
 
 
