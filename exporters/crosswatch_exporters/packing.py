@@ -14,7 +14,7 @@ from crosswatch_exporters.ledger import Loss
 
 Lose = Callable[[Loss, int], None]
 Prepared = tuple[bytes, int, Any, Any, int]
-"""An encoded item without tag and length, its weight, its resource and scope, and its time in nanoseconds."""
+"""An encoded item with its tag and length, its weight, its resource and scope, and its time in nanoseconds."""
 UNENCODABLE = (AttributeError, TypeError, ValueError, OverflowError, struct.error)
 """What encoding raises for something that only looks like a span or a record."""
 Pack = Callable[[Sequence[Any], Lose], list[Block]]
@@ -22,8 +22,6 @@ Pack = Callable[[Sequence[Any], Lose], list[Block]]
 
 # A metric's name, description, unit and framing, roughly; exact sizes are taken when a block is closed.
 _METRIC_HEAD = 200
-# Tag and length of an item in its scope.
-_FRAME = 4
 # An event is the JSON of record, resource and scope, in which every field repeats its name; this is how much longer than protobuf it can
 # get.
 _EVENT_OVERHEAD = 320
@@ -55,11 +53,11 @@ class _Open:
         return max(time, self.newest) - min(time, self.oldest) <= limits.max_gap_ns
 
     def add(self, resource: Any, scope: Any, item: bytes, weight: int, time: int) -> None:
-        """Put an encoded item, without tag and length, under its resource and scope."""
+        """Put an encoded item under its resource and scope."""
         if resource is not self._resource or scope is not self._scope:
             self._resource, self._scope = resource, scope
             self._parts = self.groups.setdefault((id(resource), id(scope)), (resource, scope, []))[2]
-        self._parts += (b"\x12", varint(len(item)), item)
+        self._parts.append(item)
         self.items += 1
         self.weight += weight
         if time < self.oldest:
@@ -103,7 +101,8 @@ class SpanPacker:
     def prepare(self, span: Any) -> Prepared:
         """Encode a span. Raises what `UNENCODABLE` lists when it is not what the SDK makes."""
         item = self._encode(span)
-        return item, len(item) + _FRAME, span.resource, span.instrumentation_scope, span.end_time or 0
+        item = b"\x12" + varint(len(item)) + item
+        return item, len(item), span.resource, span.instrumentation_scope, span.end_time or 0
 
     def __call__(self, prepared: Sequence[Prepared], lose: Lose) -> list[Block]:
         """Blocks with the spans in their order, grouped by resource and scope."""
@@ -122,6 +121,7 @@ class LogPacker:
     def prepare(self, readable: Any) -> Prepared:
         """Encode a record. Raises what `UNENCODABLE` lists when it is not what the SDK makes."""
         item = self._encode(readable)
+        item = b"\x12" + varint(len(item)) + item
         resource, scope, record = readable.resource, readable.instrumentation_scope, readable.log_record
         around = len(self._envelope.resource(resource)[0]) + len(self._envelope.scope(scope)[0])
         attributes = len(record.attributes or ()) + len(resource.attributes)
@@ -134,6 +134,28 @@ class LogPacker:
 
 
 def _blocks(prepared: Sequence[Prepared], lose: Lose, limits: Limits, origins: "_Origins", envelope: Envelope) -> list[Block]:
+    """Blocks of prepared items. Nearly always all of them fit one block, which is found out for all at once; otherwise one by one."""
+    if not prepared:
+        return []
+    items, weights, resources, scopes, times = zip(*prepared, strict=True)
+    oldest, newest, weight = min(times), max(times), sum(weights)
+    one_block = weight <= limits.block_bytes and len(items) <= limits.request_items and newest - oldest <= limits.max_gap_ns
+    if one_block and max(weights) <= limits.item_bytes:
+        groups: dict[tuple[int, int], tuple[Any, Any, list[bytes]]] = {}
+        for item, resource, scope in zip(items, resources, scopes, strict=True):
+            key = (id(resource), id(scope))
+            if key not in groups:
+                groups[key] = (resource, scope, [])
+            groups[key][2].append(item)
+        if all(origins.fit(resource, scope) for resource, scope, _ in groups.values()):
+            payload = envelope.request(groups)
+            return [Block(payload, len(items), max(weight, len(payload)), oldest, newest)]
+    return _blocks_one_by_one(prepared, lose, limits, origins, envelope)
+
+
+def _blocks_one_by_one(
+    prepared: Sequence[Prepared], lose: Lose, limits: Limits, origins: "_Origins", envelope: Envelope
+) -> list[Block]:
     blocks, block, largest = [], _Open(), limits.item_bytes
     for item, weight, resource, scope, time in prepared:
         if weight > largest or not origins.fit(resource, scope):
@@ -169,7 +191,8 @@ class MetricPacker:
                 oldest, newest = min(time for time, _ in part), max(time for time, _ in part)
                 size = _METRIC_HEAD + sum(len(encoded) for _, encoded in part)
                 if block.admits(size, oldest, limits) and block.admits(size, newest, limits):
-                    block.add(resource, scope, self._encode.message(metric, [encoded for _, encoded in part]), size, oldest)
+                    message = self._encode.message(metric, [encoded for _, encoded in part])
+                    block.add(resource, scope, b"\x12" + varint(len(message)) + message, size, oldest)
                     block.newest = max(block.newest, newest)
                     block.items += len(part) - 1  # the item that was added stands for all its points
                     done += len(part)
