@@ -13,6 +13,8 @@ from lab.store.tls import VALID_DAYS
 if TYPE_CHECKING:
     from lab.faults.ground import Ground
 
+CLOSED_PORT = 1
+
 
 def _status(ground: Ground, region: str) -> dict[str, Any]:
     answer: dict[str, Any] = admin.call(ground.region(region).alb_admin_port, "GET", "/status")
@@ -65,6 +67,22 @@ def _set_check(ground: Ground, region: str, check: dict[str, Any]) -> None:
     admin.call(ground.region(region).alb_admin_port, "PUT", "/attributes", {"health_check": check})
 
 
+def _misdirect(ground: Ground, region: str) -> None:
+    for target in _status(ground, region)["targets"]:
+        _register(ground, region, target["id"], CLOSED_PORT)
+
+
+def _direct(ground: Ground, region: str, _memory: None) -> None:
+    for task in services(ground, region)["ui"]["tasks"]:
+        if task["state"] == "RUNNING":
+            _register(ground, region, task["id"], task["port"])
+    _await_targets(ground, region)
+
+
+def _register(ground: Ground, region: str, identity: str, port: int) -> None:
+    admin.call(ground.region(region).alb_admin_port, "POST", "/targets", {"id": identity, "port": port})
+
+
 def _certify(days: float, ground: Ground, region: str, _memory: None = None) -> None:
     admin.call(ground.region(region).alb_admin_port, "PUT", "/certificate", {"days": days})
 
@@ -113,6 +131,15 @@ FAULTS = (
         Where.REGION,
         _mistake,
         _correct,
+    ),
+    Fault(
+        "alb-wrong-port",
+        "load balancer",
+        "A mistake in the target group of one Region: it sends requests and health checks to a port on which nobody listens.",
+        "the load balancer answers 502; TargetConnectionErrorCount rises",
+        Where.REGION,
+        _misdirect,
+        _direct,
     ),
     Fault(
         "certificate-expiring",

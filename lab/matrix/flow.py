@@ -39,6 +39,7 @@ BASELINE_S = 130.0
 AFTER_S = 90.0
 SHOPPERS_PER_MIN = 4.0
 HEAL_WITHIN_WALL_S = 300.0
+MARKS = {"good": "[green]✔[/green]", "bad": "[red]✘[/red]", "gap": "[yellow]gap[/yellow]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Pass:
         record.healed = healing
         green = self._await_green(record, "after")
         record.green = green
-        self._quiet_since = healing
+        self._quiet_since = green or healing
         if fault.name in MOVERS:
             self._sleep(AFTER_S)
         self._collect(record)
@@ -181,12 +182,12 @@ class Pass:
         until = record.healed or self._now()
         record.heard = self._watcher.heard(record.injected)
         record.seen = self._watcher.seen(record.injected, until)
-        record.points = self._watcher.points(statistics(), record.injected, record.injected - BASELINE_S - 60, self._now())
+        record.points = self._watcher.points(statistics(), record.injected, record.injected - BASELINE_S, self._now())
         record.strays = self._watcher.strays()
 
     def _tell(self, result: Result) -> None:
         record, heard = result.record, page_of(result.record)
-        mark = "[red]✘[/red]" if result.findings else "[green]✔[/green]"
+        mark = MARKS["bad" if result.findings else "gap" if result.wanted.gap else "good"]
         what = f"{heard.diagnosis} {heard.subject} after {heard.opened:.0f} s" if heard else "nobody was woken"
         self._console.print(f"{mark} [bold]{record.fault}[/bold]  {what}", soft_wrap=True)
         for each in result.findings:
@@ -212,7 +213,7 @@ def summary(results: Sequence[Result]) -> Table:
             f"{heard.diagnosis} {heard.subject}" if heard else "nobody",
             f"{heard.opened:.0f} s" if heard else "",
             ", ".join(tickets),
-            "[red]✘[/red]" if result.findings else "[green]✔[/green]",
+            MARKS["bad" if result.findings else "gap" if result.wanted.gap else "good"],
         )
     return table
 

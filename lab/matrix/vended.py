@@ -56,7 +56,7 @@ MOVES = (
     Move(ALB, "RequestCount", BALANCER, "Sum", "alb-down", "absent"),
     Move(ALB, "HTTPCode_ELB_5XX_Count", BALANCER, "Sum", "alb-without-targets", "appears"),
     Move(ALB, "HTTPCode_Target_5XX_Count", BALANCER, "Sum", "ui-erroring", "appears"),
-    Move(ALB, "TargetConnectionErrorCount", BALANCER, "Sum", "ui-down", "appears"),
+    Move(ALB, "TargetConnectionErrorCount", BALANCER, "Sum", "alb-wrong-port", "appears"),
     Move(ALB, "TargetResponseTime", BALANCER, "Average", "ui-slow", "up"),
     Move(ALB, "HealthyHostCount", GROUP, "Minimum", "alb-health-check-wrong", "down"),
     Move(ALB, "UnHealthyHostCount", GROUP, "Maximum", "alb-health-check-wrong", "up"),
@@ -86,7 +86,7 @@ MOVES = (
     Move(DNS, "HealthCheckStatus", ("HealthCheckId",), "Minimum", "drained", "down", only="00000001-0000-4000-8000-000000000000"),
     Move(CANARY, "SuccessPercent", ("CanaryName",), "Average", "alb-down", "down"),
     Move(CANARY, "Duration", ("CanaryName",), "Average", "canary-stopped", "absent"),
-    Move(CANARY, "Failed", ("CanaryName",), "Sum", "alb-down", "up"),
+    Move(CANARY, "Failed", ("CanaryName",), "Sum", "alb-down", "appears"),
 )
 
 MOVERS = frozenset(move.fault for move in MOVES)

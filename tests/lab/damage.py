@@ -373,6 +373,7 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
     "alb-hanging": lambda eyes, region: eyes.get(region, "/home")[0] == "TimeoutError",
     "alb-without-targets": lambda eyes, region: eyes.get(region, "/home")[0] == 503,
     "alb-health-check-wrong": fails_open,
+    "alb-wrong-port": lambda eyes, region: eyes.get(region, "/home")[0] == 502,
     "certificate-expiring": lambda eyes, region: 0 < days_left(eyes, region) < 4 and eyes.get(region, "/home")[0] == 200,
     "certificate-expired": lambda eyes, region: eyes.get(region, "/home")[0] == "SSLCertVerificationError",
     "drained": lambda eyes, region: region not in (authority(eyes.plan, region) or [region]),
