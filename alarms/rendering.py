@@ -14,7 +14,8 @@ from typing import Any
 import jinja2
 import yaml
 
-from alarms.diagnosis import Diagnosis, Names, diagnoses, targets
+from alarms import slo
+from alarms.diagnosis import Diagnosis, Names, alarm, alarm_topic, any_of, diagnoses, targets
 from topology import Topology
 from topology.model import NAME_TARGET, alb_target
 
@@ -27,13 +28,9 @@ TICKETS = {
     "replication": "Writes to {subject} take too long to arrive in the other Region.",
     "evictions": "The cache of {subject} evicts keys for want of memory: carts in checkout may be lost.",
     "unconsumed": "Messages wait in the queue {subject} and nobody consumes them.",
+    "unwritable": "Nothing can be written to CloudWatch in {subject} from here: its alarms do not see what this Region sees.",
     "certificate": "The certificate that {subject} shows expires soon.",
 }
-
-
-def alarm_topic(topology: Topology, region: str) -> str:
-    """The ARN of the topic that the alarms of ``region`` notify."""
-    return f"arn:aws:sns:{region}:{topology.account}:{topology.workload}-alarms"
 
 
 def definitions(topology: Topology) -> list[dict[str, Any]]:
@@ -48,11 +45,11 @@ def region_definitions(topology: Topology, region: str) -> list[dict[str, Any]]:
     for template in TEMPLATE_NAMES:
         text = environment().get_template(template).render(context)
         items += yaml.safe_load(text) or []
-    return items
+    return items + slo.region_definitions(topology, region, Names(topology)("paged"))
 
 
 def ticket_incidents(topology: Topology, region: str) -> dict[str, dict[str, Any]]:
-    """What the notifier says of the data stores' alarms; the composites' texts are `alarms.diagnosis.incidents`."""
+    """What the notifier says of the data stores' alarms and the objectives'; the diagnoses' texts are `alarms.diagnosis.incidents`."""
     incidents = {}
     for kind, subject, name in _tickets(topology, region):
         incidents[name] = {
@@ -64,7 +61,7 @@ def ticket_incidents(topology: Topology, region: str) -> dict[str, dict[str, Any
             "dedup_key": f"{topology.workload}/{name}/{region}",
             "runbook": None,
         }
-    return incidents
+    return incidents | slo.incidents(topology, region)
 
 
 def describe(topology: Topology, diagnosis: Diagnosis) -> str:
@@ -104,6 +101,7 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
         "controls": list(topology.routing.controls) if topology.routing else [],
         "topic": alarm_topic(topology, here),
         "diagnoses": list(diagnoses(topology, here)),
+        "paging": any_of(alarm(diagnosis.name) for diagnosis in diagnoses(topology, here) if diagnosis.pages),
         "described": functools.partial(describe, topology),
         "text": lambda kind, subject: TICKETS[kind].format(subject=subject),
         "databases": [
@@ -133,6 +131,7 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
             if here in broker.brokers
             for queue in broker.queues
         ],
+        "written": [region for region in topology.watched_regions if region != here],
         "certificates": [{"target": target, "days": topology.probe.certificate_days} for target in _tls_targets(topology)],
     }
 
@@ -155,4 +154,5 @@ def _tickets(topology: Topology, here: str) -> Iterator[tuple[str, str, str]]:
         yield from (("replication", table["name"], name("replication", f"{table['name']}-to-{r}")) for r in table["receivers"])
     yield from (("evictions", cache["name"], name("evictions", cache["name"])) for cache in context["caches"])
     yield from (("unconsumed", queue["name"], name("unconsumed", queue["name"])) for queue in context["queues"])
+    yield from (("unwritable", region, name("unwritable", region)) for region in context["written"])
     yield from (("certificate", item["target"], name("certificate", item["target"])) for item in context["certificates"])

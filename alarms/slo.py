@@ -8,6 +8,9 @@ ratio can reach (low objectives) is left out: `unreachable` lists these.
 Each window is one alarm with Period = window and one datapoint, which CloudWatch slides every minute (three days: every hour).
 Objectives on the probe stand in every Region for the store's name, and for each load balancer in every Region but its own; those on the
 load balancer's own metrics can only stand in its Region, because alarms read no other Region's metrics.
+
+An outage that a diagnosis has paged burns the budget too. That is no second page: the composites' actions are suppressed while the alarm
+``paged`` (any diagnosis of the Region that pages) is in ALARM, and for the short window after it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from alarms.diagnosis import Names, alarm, alarm_topic
 from topology import Topology
 from topology.model import NAME_TARGET, Objective, alb_target
 from topology.signals import PROBE
@@ -43,6 +47,8 @@ PAIRS = (
     Pair("slow", 21_600, 1800, 0.05, "error"),
     Pair("trickle", 259_200, 21_600, 0.10, "warning"),
 )
+SETTLE_S = 180
+"""How long a diagnosis may take to page after the budget began to burn, and a window to clear after its end."""
 LEAST_REQUESTS_PER_MINUTE = 2
 """Low-traffic guard: with fewer requests a minute (on the average of the window) a window is not judged."""
 LEAST_ROUNDS_SHARE = 0.5
@@ -58,8 +64,11 @@ class Subject:
     words: str
 
 
-def region_definitions(topology: Topology, region: str) -> list[dict[str, Any]]:
-    """The SLO alarms of ``region`` in the shape of PutMetricAlarm and PutCompositeAlarm, children first."""
+def region_definitions(topology: Topology, region: str, suppressor: str = "") -> list[dict[str, Any]]:
+    """The SLO alarms of ``region`` in the shape of PutMetricAlarm and PutCompositeAlarm, children first.
+
+    ``suppressor`` names the alarm that is in ALARM while an outage has been paged already.
+    """
     found: list[dict[str, Any]] = []
     for objective, subject, pair in _judged(topology, region):
         long_name, short_name = (_window_name(topology, objective, subject, window) for window in (pair.long_s, pair.short_s))
@@ -69,7 +78,7 @@ def region_definitions(topology: Topology, region: str) -> list[dict[str, Any]]:
             if name_of_pair not in present:
                 found.append(_window_alarm(topology, region, objective, subject, pair, name_of_pair, window))
         factor = f"-x{pair.factor(objective):g}"
-        found.append(_composite(topology, region, objective, subject, pair, long_name + factor, short_name + factor))
+        found.append(_composite(topology, region, objective, subject, pair, long_name + factor, short_name + factor, suppressor))
     return found
 
 
@@ -183,18 +192,26 @@ def _expression(text: str) -> dict[str, Any]:
 
 
 def _composite(
-    topology: Topology, region: str, objective: Objective, subject: Subject, pair: Pair, long_name: str, short_name: str
+    topology: Topology, region: str, objective: Objective, subject: Subject, pair: Pair, long_name: str, short_name: str, suppressor: str
 ) -> dict[str, Any]:
-    from alarms.rendering import alarm_topic
-
-    topic = alarm_topic(topology, region)
-    return {
+    topic, names = alarm_topic(topology, region), Names(topology)
+    burning = [alarm(long_name), alarm(short_name)]
+    if topology.routing and subject.name in topology.routing.controls:
+        burning.append(f"NOT {alarm(names('off', subject.name))}")
+    composite = {
         "AlarmName": _pair_name(topology, objective, subject, pair),
         "AlarmDescription": f"[{pair.severity}] {_description(objective, subject, pair)}",
-        "AlarmRule": f"ALARM({long_name}) AND ALARM({short_name})",
+        "AlarmRule": " AND ".join(burning),
         "ActionsEnabled": True,
         "AlarmActions": [topic],
         "OKActions": [topic],
+    }
+    if not suppressor:
+        return composite
+    return composite | {
+        "ActionsSuppressor": suppressor,
+        "ActionsSuppressorWaitPeriod": SETTLE_S,
+        "ActionsSuppressorExtensionPeriod": pair.short_s + SETTLE_S,
     }
 
 

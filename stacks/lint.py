@@ -93,6 +93,16 @@ def _placement(state: Desired) -> Iterator[Problem]:
         )
 
 
+def _alarms(state: Desired) -> Iterator[Problem]:
+    """The alarm engine's own checks (docs/alarms/checks), survivability included."""
+    from alarms.commands import notifier_texts
+    from alarms.definitions import from_items
+    from alarms.lint import lint as find
+
+    definitions = [item for part in state.regions.values() for item in part.definitions]
+    yield from find(from_items(definitions, "rendered"), state.topology, notifier_texts(state.topology))
+
+
 def _dashboards(state: Desired) -> Iterator[Problem]:
     for name, body in state.dashboards.items():
         for finding in validate_body(body):
@@ -161,4 +171,4 @@ def _judge_runtime(wanted: str, region: str, versions: list[dict[str, Any]]) -> 
         yield Problem(what, f"move to {newest_name} before", key="probe.runtime", severity="warning", check="runtime/ending")
 
 
-CHECKS: tuple[Lint, ...] = (_vantages, _networks, _placement, _dashboards, _limits)
+CHECKS: tuple[Lint, ...] = (_vantages, _networks, _placement, _alarms, _dashboards, _limits)

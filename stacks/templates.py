@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from alarms.engine.composite import parse
 from stacks import policies
 from stacks.names import Names
 from topology import Topology
@@ -231,7 +232,7 @@ def _alarm(topology: Topology, item: dict[str, Any], ids: dict[str, str]) -> Res
         waits = ["NotifierSubscription"] if item.get("AlarmActions") else []
         kind = "AWS::CloudWatch::Alarm"
     else:
-        mentioned = set(re.findall(r"[\w-]+", item["AlarmRule"])) | {item.get("ActionsSuppressor", "")}
+        mentioned = {*parse(item["AlarmRule"]).children, item.get("ActionsSuppressor", "")}
         waits = [*sorted(ids[name] for name in mentioned if name in ids), "NotifierSubscription"]
         kind = "AWS::CloudWatch::CompositeAlarm"
     resource: Resource = {"Type": kind, "Properties": properties}

@@ -173,14 +173,13 @@ def test_the_definitions_are_valid_and_stand_in_order(topology: Topology) -> Non
     """A book takes them as they come, beside the others."""
     book = AlarmBook("us-west-2", topology.account)
     items = [item for item in render(topology) if item["Region"] == "us-west-2"]
-    known = {item["AlarmName"] for item in items}
-    for item in [*items, *(item for item in slo_items(topology) if item["AlarmName"] not in known)]:
+    for item in items:
         params = {key: value for key, value in item.items() if key != "Region"}
         if "AlarmRule" in params:
             book.put_composite_alarm(params, T0)
         else:
             book.put_metric_alarm(params, T0)
-    assert len(book.entries) > len(items)
+    assert {item["AlarmName"] for item in slo_items(topology)} < set(book.entries)
 
 
 def test_pairs_no_error_ratio_can_reach_are_left_out(topology: Topology) -> None:
