@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from alarms.definitions import Definition, from_items, load_file
 from topology import Problem, Topology, UnusableInput
+
+if TYPE_CHECKING:  # the engine is loaded by the commands that use it: `lab` and `status` start without it
+    from alarms.definitions import Definition
 
 app = typer.Typer(no_args_is_help=True, help="Test, lint, backtest and explain CloudWatch alarms before they page.")
 
@@ -138,6 +140,7 @@ def backtest(
 
 def rendered(topology: Path) -> list[Definition]:
     """The alarms that a topology file is rendered to. Raises UnusableInput."""
+    from alarms.definitions import from_items
     from alarms.rendering import definitions
     from topology import load
 
@@ -161,6 +164,8 @@ def _definitions(files: list[Path] | None, topology: Path) -> list[Definition]:
     if not files:
         return rendered(topology)
     problems: list[Problem] = []
+    from alarms.definitions import load_file
+
     found: list[Definition] = []
     for path in files:
         try:
