@@ -104,12 +104,12 @@ class Pass:
 
     def run(self, faults: Sequence[Fault]) -> list[Result]:
         """Try the faults one after the other, shoppers in the store meanwhile. Stops early only where the lab ends."""
-        load = admin.call(self._plan.traffic_port, "GET", "/status")
         shoppers = {"peak_per_min": SHOPPERS_PER_MIN, "follow_day": False, "to": "name", "buy_share": 0.5}
-        admin.call(self._plan.traffic_port, "PUT", "/load", shoppers)
         results: list[Result] = []
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
+            load = admin.call(self._plan.traffic_port, "GET", "/status")["load"]
+            admin.call(self._plan.traffic_port, "PUT", "/load", shoppers)
             with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as progress:
                 task = progress.add_task("", total=len(faults))
                 for fault in faults:
@@ -118,10 +118,9 @@ class Pass:
                     results.append(result)
                     self._tell(result)
                     progress.advance(task)
-        except NoLab as error:
-            self._console.print(str(error), style="red", markup=False)
-        else:
-            admin.call(self._plan.traffic_port, "PUT", "/load", load.get("load", {"peak_per_min": 0}))
+            admin.call(self._plan.traffic_port, "PUT", "/load", load)
+        except (NoLab, OSError) as error:
+            self._console.print(f"the pass ends before its end: {error}", style="red", markup=False)
         return results
 
     def _try(self, fault: Fault) -> Result:
