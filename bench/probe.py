@@ -3,7 +3,8 @@
 Each probe is a new connection, one GET, and a regular expression that has to match the body. CPU is user and system time of the prober's
 process, per probe. Both probers are held to one core, as a small Lambda is; the target and the driver get the other. What blackbox spends
 on being scraped is measured apart, from above: a probe of a closed port is everything but the exchange. ``ratio`` is ours over all of
-blackbox's, ``net_ratio`` over what is left without that. Phases: medians at a server that takes 20 ms to answer and 20 ms to send.
+blackbox's, ``net_ratio`` over what is left without that. The goals hold for one probe at a time; sixteen at a time are shown beside, where
+blackbox shares its work better. Phases: medians at a server that takes 20 ms to answer and 20 ms to send.
 
     python bench/probe.py [--probes 1500] [--json]
 """
@@ -69,7 +70,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(binary, Path(folder), options.probes)
     print(json.dumps(result, indent=1) if options.json else text(result))
-    return 0 if all(row["ratio"] <= GOALS[row["scheme"]] for row in result["cpu"]) and result["phases_agree"] else 1
+    return (
+        0 if all(row["ratio"] <= GOALS[row["scheme"]] for row in result["cpu"] if row["concurrency"] == 1) and result["phases_agree"] else 1
+    )
 
 
 def measure(binary: str, folder: Path, probes: int) -> dict[str, Any]:
