@@ -14,6 +14,7 @@ from typing import Any
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry._logs import set_logger_provider
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
@@ -164,7 +165,9 @@ class Providers:
             classic = assembly.store(destination, packer, route)
             yield lambda: ScheduledReader(classic, interval, "delta", exponential=True)
 
-    def _make_meters(self) -> MeterProvider:
+    def _make_meters(self) -> Any:
+        if not self._readers:
+            return NoOpMeterProvider()  # measuring costs more than the rest of a request's telemetry; not for nobody
         return MeterProvider([make() for make in self._readers], resource=self._resource, shutdown_on_exit=False)
 
     def _become_another_process(self) -> None:

@@ -153,9 +153,7 @@ def _blocks(prepared: Sequence[Prepared], lose: Lose, limits: Limits, origins: "
     return _blocks_one_by_one(prepared, lose, limits, origins, envelope)
 
 
-def _blocks_one_by_one(
-    prepared: Sequence[Prepared], lose: Lose, limits: Limits, origins: "_Origins", envelope: Envelope
-) -> list[Block]:
+def _blocks_one_by_one(prepared: Sequence[Prepared], lose: Lose, limits: Limits, origins: "_Origins", envelope: Envelope) -> list[Block]:
     blocks, block, largest = [], _Open(), limits.item_bytes
     for item, weight, resource, scope, time in prepared:
         if weight > largest or not origins.fit(resource, scope):

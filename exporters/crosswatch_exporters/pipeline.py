@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Pipeline:
-    """The running parts. `collect` asks what holds items back (metric readers, tail buffer) to hand them over; the pipeline does not know them."""
+    """The running parts. `collect` asks what holds items back (metric readers, tail buffer) to hand them over."""
 
     ledger: Ledger
     intakes: Mapping[str, Intake]

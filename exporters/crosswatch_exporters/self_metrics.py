@@ -12,14 +12,14 @@ SCOPE = "crosswatch_exporters"
 def observe_ledger(meters: MeterProvider, ledger: Callable[[], Ledger]) -> None:
     """Register the instruments. `ledger` gives the current process's, which changes with a fork."""
 
-    def items(options: CallbackOptions) -> Iterator[Observation]:
+    def items(_: CallbackOptions) -> Iterator[Observation]:
         for signal, balance in ledger().balances().items():
             for outcome in ("emitted", "recovered", "delivered"):
                 yield Observation(getattr(balance, outcome), {"signal": signal, "outcome": outcome})
             for reason, count in balance.dropped.items():
                 yield Observation(count, {"signal": signal, "outcome": "dropped", "reason": reason})
 
-    def waiting(options: CallbackOptions) -> Iterator[Observation]:
+    def waiting(_: CallbackOptions) -> Iterator[Observation]:
         for signal, balance in ledger().balances().items():
             for place in ("queued", "held", "spooled"):
                 yield Observation(getattr(balance, place), {"signal": signal, "place": place})

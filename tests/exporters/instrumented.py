@@ -62,7 +62,7 @@ class Service:
                     trace_id=context.trace_id,
                     span_id=context.span_id,
                     trace_flags=context.trace_flags,
-                )  # fmt: skip
+                )
             )
 
     def balances(self) -> dict[str, Balance]:

@@ -65,9 +65,10 @@ Fault = Callable[[Request], Answer | None]
 class Receiver:
     """The server. `fault` is asked for every request; what it returns is answered, None means: behave."""
 
-    def __init__(self, port: int = 0, check_limits: bool = True) -> None:
+    def __init__(self, port: int = 0, check_limits: bool = True, keep: bool = True) -> None:
         self.fault: Fault = lambda request: None
         self.check_limits = check_limits
+        self.keep = keep
         self.requests: list[Request] = []
         self.accepted: list[Request] = []
         self.violations: list[str] = []
@@ -174,8 +175,9 @@ class Receiver:
         if "x-amz-target" in headers:
             signal = headers["x-amz-target"].rsplit(".", 1)[-1]
         request = Request(signal, handler.path, headers, body, time.time())
-        with self.lock:
-            self.requests.append(request)
+        if self.keep:
+            with self.lock:
+                self.requests.append(request)
         answer = self.fault(request)
         if answer is None or answer.take:
             problem, accepted = self._accept(request)
@@ -211,8 +213,26 @@ class Receiver:
             if problems:
                 self.violations.extend(problems)
                 return Answer(400, body="; ".join(problems).encode()), ok
-            self.accepted.append(request)
+            if self.keep:
+                self.accepted.append(request)
+            elif request.signal in MESSAGES:
+                self.counts[request.signal] += _count(message)
         return None, ok
+
+
+def _count(message: Any) -> int:
+    """Spans or records in a request; for metrics, metrics."""
+    groups = next(getattr(message, name) for name in ("resource_spans", "resource_logs", "resource_metrics") if hasattr(message, name))
+    scopes = [scope for group in groups for scope in (getattr(group, f"scope_{_plural(group)}"))]
+    return sum(
+        len(getattr(scope, {"spans": "spans", "logs": "log_records", "metrics": "metrics"}[_plural(group)]))
+        for group in groups[:1]
+        for scope in scopes
+    )
+
+
+def _plural(group: Any) -> str:
+    return str(type(group).__name__).removeprefix("Resource").lower()
 
 
 def _times_ok(times: list[int], ahead: int, now: float) -> list[str]:
@@ -350,9 +370,9 @@ def check_emf(event: Any) -> list[str]:
         for dimensions in directive["Dimensions"]:
             if len(dimensions) > 30:
                 problems.append("EMF: over 30 dimensions")
-            for dimension in dimensions:
-                if not isinstance(event[dimension], str) or not 0 < len(event[dimension]) <= 1024:
-                    problems.append("EMF: bad dimension value")
+            texts = [event[dimension] for dimension in dimensions]
+            if not all(isinstance(text, str) and 0 < len(text) <= 1024 for text in texts):
+                problems.append("EMF: bad dimension value")
         for name in names:
             value = event[name]
             if isinstance(value, list) and len(value) > 100:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -39,7 +39,9 @@ token = st.text("abcdefghijklmnopqrstuvwxyzABCDEFG0123456789+/=", min_size=8, ma
         st.text("abc/ -_.0", min_size=1, max_size=30).filter(lambda text: text.strip()),
     ),
     body=st.binary(max_size=200),
-    query=st.lists(st.tuples(st.text("ab c/é", min_size=1, max_size=5), st.text("x=y&+ ", max_size=5)), max_size=3, unique_by=lambda pair: pair[0]),
+    query=st.lists(
+        st.tuples(st.text("ab c/é", min_size=1, max_size=5), st.text("x=y&+ ", max_size=5)), max_size=3, unique_by=lambda pair: pair[0]
+    ),
 )
 def test_signatures_equal_botocores(keys: tuple[str, str, str], headers: dict[str, str], body: bytes, query: list[tuple[str, str]]) -> None:
     """Any keys, headers, query and body: the signature is the one botocore computes at the same second."""
@@ -49,8 +51,10 @@ def test_signatures_equal_botocores(keys: tuple[str, str, str], headers: dict[st
     url = "https://xray.us-east-1.amazonaws.com/v1/traces" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
     now = 1_790_000_000
     request = AWSRequest("POST", url, headers=dict(headers), data=body)
-    fixed = datetime.datetime.fromtimestamp(now, datetime.UTC)
-    with mock.patch("botocore.auth.get_current_datetime", lambda remove_tzinfo=True: fixed.replace(tzinfo=None) if remove_tzinfo else fixed):
+    fixed = dt.datetime.fromtimestamp(now, dt.UTC)
+    with mock.patch(
+        "botocore.auth.get_current_datetime", lambda remove_tzinfo=True: fixed.replace(tzinfo=None) if remove_tzinfo else fixed
+    ):
         SigV4Auth(BotoCredentials(keys[0], keys[1], keys[2] or None), "xray", "us-east-1").add_auth(request)
     ours = Signer("xray", "us-east-1").sign(Credentials(*keys), "POST", url, headers, body, now)
     assert ours["authorization"] == request.headers["Authorization"]
@@ -92,7 +96,7 @@ class Metadata:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked += 1
-                expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=lifetime)
+                expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lifetime)
                 body = json.dumps(
                     {
                         "AccessKeyId": f"AKID{outer.asked}",
@@ -137,7 +141,9 @@ def test_credentials_of_a_container_are_renewed() -> None:
 
 def test_credentials_from_shared_files(tmp_path: Path) -> None:
     """The profile that AWS_PROFILE names."""
-    (tmp_path / "c").write_text("[default]\naws_access_key_id=D\naws_secret_access_key=E\n[x]\naws_access_key_id=A\naws_secret_access_key=B\n")
+    (tmp_path / "c").write_text(
+        "[default]\naws_access_key_id=D\naws_secret_access_key=E\n[x]\naws_access_key_id=A\naws_secret_access_key=B\n"
+    )
     environ = {"AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "c"), "AWS_CONFIG_FILE": str(tmp_path / "none"), "HOME": str(tmp_path)}
     assert find_credentials(environ) == Credentials("D", "E")
     assert find_credentials(environ | {"AWS_PROFILE": "x"}) == Credentials("A", "B")
@@ -170,7 +176,7 @@ def test_a_wrong_clock_is_corrected(receiver: Receiver, spool: Path, monkeypatch
     ahead = time.time() + 7200
 
     def strict(request: Request) -> Answer | None:
-        signed = datetime.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC).timestamp()
+        signed = dt.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC).timestamp()
         if abs(signed - ahead) < 300:
             return None
         return Answer(403, headers={"Date": formatdate(ahead, usegmt=True)}, body=b"Signature expired: ...")
@@ -238,9 +244,19 @@ def moto() -> Iterator[str]:
 @pytest.mark.parametrize("mode", ["emf", "putmetricdata"])
 def test_moto_understands_classic_metrics(moto: str, spool: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     """PutLogEvents into a group that did not exist, and PutMetricData with exact count, sum, minimum and maximum, marked traffic apart."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": moto, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_ENDPOINT_URL": moto,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
         monkeypatch.setenv(name, value)
-    environ = {"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "CROSSWATCH_CLASSIC_METRICS": mode, "CROSSWATCH_SPOOL_DIR": str(spool)}
+    environ = {
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "CROSSWATCH_CLASSIC_METRICS": mode,
+        "CROSSWATCH_SPOOL_DIR": str(spool),
+    }
     with Service(environ) as service:
         histogram = service.meter.create_histogram(f"latency.{mode}", "ms")
         for i in range(1, 101):
@@ -256,13 +272,13 @@ def test_moto_understands_classic_metrics(moto: str, spool: Path, monkeypatch: p
         [marked] = [document for document in documents if "crosswatch.synthetic" in document]
         assert all("crosswatch.synthetic" in dimensions for dimensions in marked["_aws"]["CloudWatchMetrics"][0]["Dimensions"])
         return
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     [found] = boto3.client("cloudwatch").get_metric_statistics(
         Namespace="Crosswatch/Services",
         MetricName="latency.putmetricdata",
         Dimensions=[{"Name": "service.name", "Value": "shop"}, {"Name": "http.route", "Value": "/a"}],
-        StartTime=now - datetime.timedelta(hours=1),
-        EndTime=now + datetime.timedelta(hours=1),
+        StartTime=now - dt.timedelta(hours=1),
+        EndTime=now + dt.timedelta(hours=1),
         Period=86400,
         Statistics=["Sum", "SampleCount", "Minimum", "Maximum"],
     )["Datapoints"]
@@ -275,7 +291,11 @@ def test_moto_takes_trace_segments(moto: str, spool: Path, monkeypatch: pytest.M
     """PutTraceSegments, signed; the trace can be read back."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{moto}/v1/traces", "CROSSWATCH_TRACES": "segments", "CROSSWATCH_SPOOL_DIR": str(spool)}
+    environ = {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{moto}/v1/traces",
+        "CROSSWATCH_TRACES": "segments",
+        "CROSSWATCH_SPOOL_DIR": str(spool),
+    }
     with Service(environ) as service:
         with service.tracer.start_as_current_span("op") as span:
             trace_id = f"{span.get_span_context().trace_id:032x}"
@@ -299,9 +319,23 @@ def test_rotel_understands_all_signals(tmp_path: Path) -> None:
         http, grpc = first.getsockname()[1], second.getsockname()[1]
     log = tmp_path / "rotel.log"
     command = [
-        str(agent), "start", "--otlp-http-endpoint", f"127.0.0.1:{http}", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}", "--exporter", "blackhole",
-        "--debug-log", "traces", "--debug-log", "metrics", "--debug-log", "logs", "--debug-log-verbosity", "detailed",
-    ]  # fmt: skip
+        str(agent),
+        "start",
+        "--otlp-http-endpoint",
+        f"127.0.0.1:{http}",
+        "--otlp-grpc-endpoint",
+        f"127.0.0.1:{grpc}",
+        "--exporter",
+        "blackhole",
+        "--debug-log",
+        "traces",
+        "--debug-log",
+        "metrics",
+        "--debug-log",
+        "logs",
+        "--debug-log-verbosity",
+        "detailed",
+    ]
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
         try:
             for _ in range(100):

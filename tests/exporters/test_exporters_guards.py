@@ -6,20 +6,19 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from opentelemetry import baggage, context
-from opentelemetry.trace import SpanKind, Status, StatusCode
-
 from crosswatch_exporters.classic.datums import dimension_sets, distribution, unit_of
 from crosswatch_exporters.guards.redaction import MASK, redactor
 from crosswatch_exporters.guards.sampling import CanarySampler
 from crosswatch_exporters.resource import make_resource
 from crosswatch_exporters.settings import read_settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from instrumented import LedgerWatch, Service
+from opentelemetry import baggage, context
+from opentelemetry.trace import SpanKind, Status, StatusCode
 from receiver import Receiver
 
 SECRETS = redactor("secrets", frozenset({"http.request.header.cookie"}))
@@ -175,7 +174,7 @@ def test_the_ledger_is_readable_as_metrics(receiver: Receiver, spool: Path) -> N
 class Metadata:
     """The ECS task metadata endpoint, version 4."""
 
-    CONTAINER = {
+    CONTAINER: ClassVar = {
         "DockerId": "cd189a933e5849daa93386466019ab50-2495160603",
         "Name": "shop",
         "Image": "123456789012.dkr.ecr.us-west-2.amazonaws.com/shop:7",
@@ -183,7 +182,7 @@ class Metadata:
         "LogOptions": {"awslogs-group": "/ecs/shop", "awslogs-region": "us-west-2", "awslogs-stream": "ecs/shop/cd18"},
         "ContainerARN": "arn:aws:ecs:us-west-2:123456789012:container/default/cd18/05966557",
     }
-    TASK = {
+    TASK: ClassVar = {
         "Cluster": "arn:aws:ecs:us-west-2:123456789012:cluster/default",
         "TaskARN": "arn:aws:ecs:us-west-2:123456789012:task/default/cd189a933e58",
         "Family": "shop",
@@ -249,7 +248,9 @@ def test_classic_distributions_keep_count_sum_and_extremes(values: list[float]) 
     from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 
     reader = InMemoryMetricReader()
-    provider = MeterProvider([reader], shutdown_on_exit=False, views=[View(instrument_name="h", aggregation=ExponentialBucketHistogramAggregation())])
+    provider = MeterProvider(
+        [reader], shutdown_on_exit=False, views=[View(instrument_name="h", aggregation=ExponentialBucketHistogramAggregation())]
+    )
     histogram = provider.get_meter("t").create_histogram("h")
     for value in values:
         histogram.record(value)
@@ -274,7 +275,8 @@ def test_dimension_sets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "expected"), [("s", ("Seconds", 1)), ("KiBy", ("Bytes", 1024)), ("{request}", ("Count", 1)), ("%", ("Percent", 1)), ("furlong", ("None", 1))]
+    ("unit", "expected"),
+    [("s", ("Seconds", 1)), ("KiBy", ("Bytes", 1024)), ("{request}", ("Count", 1)), ("%", ("Percent", 1)), ("furlong", ("None", 1))],
 )
 def test_units(unit: str, expected: tuple[str, float]) -> None:
     """CloudWatch's words for OpenTelemetry's units."""

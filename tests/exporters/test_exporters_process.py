@@ -130,8 +130,11 @@ def test_sudden_death_is_drained_by_the_command(receiver: Receiver, tmp_path: Pa
     environ = dict(os.environ) | receiver.environ()
     down = subprocess.run(
         [BIN / "crosswatch-spool", "drain", spool, "--timeout", "1"],
-        env=dict(os.environ) | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=dict(os.environ) | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert down.returncode == 1
     done = subprocess.run([BIN / "crosswatch-spool", "drain", spool], env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -213,9 +216,15 @@ def test_gunicorn_workers(receiver: Receiver, tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     (tmp_path / "shop.py").write_text(GUNICORN_APP)
     environ = {
-        "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "OTEL_PYTHON_DISTRO": "crosswatch", "OTEL_PYTHON_CONFIGURATOR": "crosswatch",
-        "OTEL_SERVICE_NAME": "shop", "CROSSWATCH_SPOOL_DIR": str(tmp_path / "spool"), "PYTHONPATH": str(tmp_path), **receiver.environ(),
-    }  # fmt: skip
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "OTEL_PYTHON_DISTRO": "crosswatch",
+        "OTEL_PYTHON_CONFIGURATOR": "crosswatch",
+        "OTEL_SERVICE_NAME": "shop",
+        "CROSSWATCH_SPOOL_DIR": str(tmp_path / "spool"),
+        "PYTHONPATH": str(tmp_path),
+        **receiver.environ(),
+    }
     command = [
         BIN / "opentelemetry-instrument",
         sys.executable,

@@ -21,10 +21,16 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from receiver import Answer, Receiver, Request
 
 ECS = {
-    "service.name": "orders", "service.version": "1.2", "cloud.platform": "aws_ecs", "aws.ecs.launchtype": "fargate", "cloud.account.id": "123456789012",
-    "aws.ecs.task.arn": "arn:aws:ecs:us-east-1:123456789012:task/c/1", "container.name": "app", "cloud.region": "us-east-1",
+    "service.name": "orders",
+    "service.version": "1.2",
+    "cloud.platform": "aws_ecs",
+    "aws.ecs.launchtype": "fargate",
+    "cloud.account.id": "123456789012",
+    "aws.ecs.task.arn": "arn:aws:ecs:us-east-1:123456789012:task/c/1",
+    "container.name": "app",
+    "cloud.region": "us-east-1",
     "aws.log.group.arns": ("arn:aws:logs:us-east-1:123456789012:log-group:/ecs/orders:*",),
-}  # fmt: skip
+}
 
 
 def pack(exporter: InMemorySpanExporter) -> list[Block]:

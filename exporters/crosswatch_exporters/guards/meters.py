@@ -30,24 +30,42 @@ from crosswatch_exporters.guards.cardinality import SeriesLimit
 from crosswatch_exporters.guards.synthetic import ATTRIBUTE, caused_by_synthetic
 
 Bind = Callable[[], Any]
-_NO_ATTRIBUTES: Mapping[str, Any] = {}
 
 
 class AttributeGuard:
-    """Decides under which attributes a measurement is recorded; one for each instrument."""
+    """Decides under which attributes a measurement is recorded; one for each instrument.
+
+    The verdict on a set of attributes is remembered, so that in the steady state it costs one lookup.
+    """
 
     def __init__(self, limit: int, redact: Redactor | None) -> None:
         self._limit = SeriesLimit(limit)
         self._redact = redact
+        self._most = 2 * limit
+        self._verdicts: dict[Any, Mapping[str, Any]] = {}
 
     def __call__(self, attributes: Attributes, context: Context | None = None, mark: bool = True) -> Mapping[str, Any]:
         """Redacted, marked and limited attributes. `mark` is off for observations, which no request causes."""
-        guarded: Mapping[str, Any] = attributes or _NO_ATTRIBUTES
-        if self._redact is not None and guarded:
+        marked = mark and caused_by_synthetic(context)
+        # The types are part of the key: 1 and True are equal, but not the same series.
+        key = (marked, *attributes.items(), *map(type, attributes.values())) if attributes else marked
+        try:
+            found = self._verdicts.get(key)
+        except TypeError:  # lists as values
+            return self._judge(attributes, marked)
+        if found is None:
+            found = self._judge(attributes, marked)
+            if len(self._verdicts) < self._most:
+                self._verdicts[key] = found
+        return found
+
+    def _judge(self, attributes: Attributes, marked: bool) -> Mapping[str, Any]:
+        guarded: dict[str, Any] = dict(attributes or {})
+        if self._redact is not None:
             redact = self._redact
             guarded = {key: redact(key, value) for key, value in guarded.items()}
-        if mark and caused_by_synthetic(context):
-            guarded = {**guarded, ATTRIBUTE: True}
+        if marked:
+            guarded[ATTRIBUTE] = True
         return self._limit(guarded)
 
 
@@ -229,8 +247,10 @@ class GuardedMeterProvider(MeterProvider):
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Collect now and deliver."""
-        return bool(self.sdk.force_flush(timeout_millis))
+        flush = getattr(self.sdk, "force_flush", None)  # the API's no-op provider has none
+        return flush is None or bool(flush(timeout_millis))
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Collect one last time."""
-        self.sdk.shutdown(timeout_millis)
+        if shutdown := getattr(self.sdk, "shutdown", None):
+            shutdown(timeout_millis)

@@ -24,4 +24,4 @@ def caused_by_synthetic(context: Context | None = None) -> bool:
     if is_synthetic(context):
         return True
     attributes: Any = getattr(get_current_span(context), "attributes", None)
-    return bool(attributes) and bool(attributes.get(ATTRIBUTE))
+    return attributes is not None and ATTRIBUTE in attributes
