@@ -5,6 +5,7 @@ It uses the lab that runs in the state directory, or brings one up for the time 
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ BASELINE_S = 130.0
 AFTER_S = 90.0
 SHOPPERS_PER_MIN = 4.0
 HEAL_WITHIN_WALL_S = 300.0
+BUSY = 2.0  # load average a core; above it probes time out that nothing is wrong with, and alarms are right to fire
+TRIES = 2
 MARKS = {"good": "[green]✔[/green]", "bad": "[red]✘[/red]", "gap": "[yellow]gap[/yellow]"}
 
 
@@ -114,21 +117,29 @@ class Pass:
                 task = progress.add_task("", total=len(faults))
                 for fault in faults:
                     progress.update(task, description=fault.name)
-                    result = self._try(fault)
-                    results.append(result)
-                    self._tell(result)
+                    results.append(self._try_again_if_busy(fault))
                     progress.advance(task)
             admin.call(self._plan.traffic_port, "PUT", "/load", load)
         except (NoLab, OSError) as error:
             self._console.print(f"the pass ends before its end: {error}", style="red", markup=False)
         return results
 
-    def _try(self, fault: Fault) -> Result:
+    def _try_again_if_busy(self, fault: Fault) -> Result:
+        """Try a fault; once more where the contract did not hold on a machine that was too busy to tell. The record says how often."""
+        for tries in range(1, TRIES + 1):
+            result = self._try(fault, tries)
+            self._tell(result)
+            if not result.findings or result.record.load < BUSY:
+                break
+        return result
+
+    def _try(self, fault: Fault, tries: int) -> Result:
         """One fault from all-green to all-green. Raises `NoLab` where the lab ends."""
         names = list(self._plan.regions)
         struck = names[0]
         wanted = self._expected[fault.name]
         record = Record(fault.name, struck, names[1], self._plan.clock.speed, self._patience_s, self._now())
+        record.tries = tries
         self._await_green(record, "before")
         if fault.name in MOVERS:
             self._sleep(self._quiet_since + BASELINE_S - self._now())
@@ -158,6 +169,7 @@ class Pass:
         while True:
             time.sleep(0.5)
             since = self._now() - record.injected
+            record.load = round(max(record.load, os.getloadavg()[0] / (os.cpu_count() or 1)), 1)
             heard = self._watcher.heard(record.injected)
             page = next((each for each in heard if each.urgent), None)
             missing = wanted.tickets - {each.diagnosis for each in heard}
@@ -188,7 +200,8 @@ class Pass:
         record, heard = result.record, page_of(result.record)
         mark = MARKS["bad" if result.findings else "gap" if result.wanted.gap else "good"]
         what = f"{heard.diagnosis} {heard.subject} after {heard.opened:.0f} s" if heard else "nobody was woken"
-        self._console.print(f"{mark} [bold]{record.fault}[/bold]  {what}", soft_wrap=True)
+        busy = f"  [dim]load {record.load:g} a core[/dim]" if record.load >= BUSY else ""
+        self._console.print(f"{mark} [bold]{record.fault}[/bold]  {what}{busy}", soft_wrap=True)
         for each in result.findings:
             self._console.print(f"    {each}", style="red", markup=False, soft_wrap=True)
 

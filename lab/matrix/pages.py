@@ -40,6 +40,8 @@ def matrix(records: Mapping[str, Record]) -> str:
         "the page at the receiver.",
         "",
     ]
+    if again := [record.fault for record in tried if record.tries > 1]:
+        lines += [f"Tried again, because the machine was too busy to tell at first: {', '.join(again)}.", ""]
     if seconds:
         lines += [f"Pages about a Region or the store came {seconds[0]:.0f} to {seconds[-1]:.0f} s after the fault.", ""]
     lines += ["| fault | must wake | woke | after | tickets | | why |", "| --- | --- | --- | --- | --- | --- | --- |"]

@@ -62,7 +62,7 @@ class Record:
     whole), ``other`` another one. Times are lab time, epoch seconds; ``healed`` and ``green`` stay None where that failed.
 
     ``strays`` are series of AWS's that stand in a Region where the catalogue says there are none; ``troubles`` what went wrong with
-    the pass itself.
+    the pass itself. ``load``: the highest load average of the machine meanwhile, a core; ``tries``: how often the fault was tried.
     """
 
     fault: str
@@ -77,6 +77,8 @@ class Record:
     seen: list[Seen] = field(default_factory=list)
     points: list[Points] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
+    load: float = 0.0
+    tries: int = 1
     troubles: list[str] = field(default_factory=list)
 
     @property
