@@ -95,11 +95,29 @@ def configure(tool: str, signals: tuple[str, ...]) -> Any:
         set_logger_provider(loggers)
         flushes.append(loggers.force_flush)
 
+    if "metrics" in signals:
+        flushes.append(_peer_metrics(tool, resource))
+
     def flush_all() -> None:
         for flush in flushes:
             flush()
 
     return flush_all
+
+
+def _peer_metrics(tool: str, resource: Any) -> Any:
+    """A meter provider that exports over OTLP, or nowhere; returns its flush."""
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader, PeriodicExportingMetricReader
+
+    reader: MetricReader = InMemoryMetricReader()
+    if tool == "otlp":
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{SINK}/v1/metrics"))
+    metrics.set_meter_provider(MeterProvider([reader], resource=resource))
+    return lambda: None
 
 
 def spans(tool: str, items: int) -> float:
@@ -183,7 +201,7 @@ def logs(tool: str, items: int) -> float:
 
 
 def requests(tool: str, items: int) -> float:
-    """Requests to a Flask application in the same process, through its WSGI interface."""
+    """Requests to a Flask application in the same process, through its WSGI interface; traces and metrics (aws-xray-sdk has no metrics)."""
     import flask
 
     flush: Any = lambda: None  # noqa: E731
@@ -195,7 +213,7 @@ def requests(tool: str, items: int) -> float:
         application = flask.Flask("bench")
         XRayMiddleware(application, xray_recorder)
     else:
-        flush = configure(tool, ("traces",))
+        flush = configure(tool, ("traces", "metrics"))
         from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
         application = flask.Flask("bench")

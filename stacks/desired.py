@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,13 @@ from typing import Any
 from alarms.diagnosis import incidents
 from alarms.rendering import region_definitions, ticket_incidents
 from canaries import bundle as canary_bundle
-from canaries.config import probe_config
+from canaries.config import canary_config
 from dashboards.rendering import bodies
 from paging import bundle as notifier_bundle
 from stacks import templates
 from stacks.names import PARTS, dashboard_name, home
 from topology import Topology
 from topology.signals import canary_kinds
-
-CONFIGURATIONS: dict[str, Callable[[Topology, str], dict[str, Any]]] = {"probe": probe_config}
-"""Kind of canary -> what is put into its bundle, for a topology and a vantage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,7 @@ def _region(topology: Topology, region: str, dashboards: dict[str, str]) -> Regi
     code: dict[str, tuple[str, str]] = {}
     artifacts = []
     for kind in canary_kinds(topology):
-        built = canary_bundle.build(kind, CONFIGURATIONS[kind](topology, region))
+        built = canary_bundle.build(kind, canary_config(kind, topology, region))
         artifact = Artifact(f"code/{kind}-{built.sha256[:16]}.zip", built.data)
         code[kind] = artifact.key, built.handler
         artifacts.append(artifact)

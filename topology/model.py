@@ -186,7 +186,7 @@ class Probe(Model):
     runtime: str = "syn-python-selenium-14.0"
     rounds: Rounds = Rounds()
     connect_timeout_s: float = Field(default=1, gt=0, le=10)
-    total_timeout_s: float = Field(default=3, gt=0, le=20)
+    total_timeout_s: float = Field(default=2, gt=0, le=20)
     write_timeout_s: float = Field(default=1, gt=0, le=10)
     degraded_ms: float = Field(default=1000, gt=0)
     memory_mb: int = Field(default=960, ge=960, le=3008, multiple_of=64)

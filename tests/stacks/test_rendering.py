@@ -78,6 +78,15 @@ def test_composites_wait_for_what_they_name(state: Desired) -> None:
                 assert key in resource["DependsOn"]
 
 
+def test_the_slower_canaries_are_rendered_when_they_have_a_schedule() -> None:
+    """Journey and ledger get a canary, a role and an item in the estimate."""
+    journeys = "\njourneys: {journey_schedule: rate(15 minutes), ledger_schedule: rate(5 minutes)}\n"
+    more = desired(loads(EXAMPLE.read_text() + journeys))
+    resources = more.regions["us-west-2"].parts["canaries"].template["Resources"]
+    assert {"ProbeCanary", "JourneyCanary", "LedgerCanary", "LedgerRole"} <= set(resources)
+    assert {"journey: runs", "ledger: runs"} <= {item.name for item in estimate(more)}
+
+
 def test_dashboards_are_deployed_once(state: Desired) -> None:
     """They are global: two Regions that deploy one name overwrite each other."""
     kinds = [

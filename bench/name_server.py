@@ -1,6 +1,6 @@
 """How many questions a second the lab's name server and resolver answer over UDP, beside dnslib's own server in the same run.
 
-    python bench/dns.py [--seconds 3] [--window 32]
+    python bench/name_server.py [--seconds 3] [--window 32]
 
 One client process keeps ``--window`` questions in flight to each server in turn; every server runs in a process of its own. The peer is
 ``dnslib.server.DNSServer`` with a resolver that answers the same fixed record. Prints questions a second and the ratio to the peer.
