@@ -91,7 +91,7 @@ def spans(draw: Any) -> list[Any]:
     return list(exporter.get_finished_spans())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(spans())
 def test_spans(batch: list[Any]) -> None:
     """Spans with every kind of attribute, event, link, status and parent are encoded as the stock encoder does."""
@@ -101,7 +101,7 @@ def test_spans(batch: list[Any]) -> None:
     assert block.weight >= len(block.payload)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(value, attributes, text, st.sampled_from([None, *SeverityNumber]), st.booleans(), text), min_size=1, max_size=5))
 def test_logs(parts: list[tuple[Any, ...]]) -> None:
     """Log records with any body, severity, attributes and trace context are encoded as the stock encoder does."""
@@ -129,7 +129,7 @@ def test_logs(parts: list[tuple[Any, ...]]) -> None:
     assert ExportLogsServiceRequest.FromString(block.payload) == encode_logs(batch)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.dictionaries(key, scalar, max_size=3)), max_size=12), st.booleans())
 def test_metrics(measurements: list[tuple[float, dict[str, Any]]], exponential: bool) -> None:
     """All instruments and both histograms are encoded as the stock encoder does."""

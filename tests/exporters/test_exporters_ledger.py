@@ -206,4 +206,4 @@ class Journey(RuleBasedStateMachine):
 
 
 TestJourney: Any = Journey.TestCase
-TestJourney.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestJourney.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
