@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # the service is a program in a string
 """A soak: a Flask service at a steady rate against a strict receiver that misbehaves at random; memory, ledger, latency.
 
     python bench/exporters_soak.py --minutes 30 --rate 200
@@ -22,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
-SERVICE = r'''
+SERVICE = r"""
 import io, json, logging, os, resource, statistics, sys, threading, time
 import flask
 minutes, rate, watched = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "on"
@@ -67,7 +68,7 @@ while time.monotonic() - started < minutes * 60:
 if lifecycle:
     print("flushing", flush=True); sys.stdin.readline()
     print(json.dumps({"flushed": lifecycle.flush(60), "requests": count, "ledger": str(lifecycle.pipeline.ledger), "wrong": wrong[:3]}), flush=True)
-'''
+"""
 
 
 def run(minutes: float, rate: float, on: bool, environ: dict[str, str]) -> subprocess.Popen[str]:
@@ -116,7 +117,12 @@ def main() -> None:
     baseline(arguments.rate)
     stop = threading.Event()
     with tempfile.TemporaryDirectory() as folder, Receiver(keep=False) as receiver:
-        environ = {**receiver.environ(), "CROSSWATCH_SPOOL_DIR": f"{folder}/spool", "OTEL_SERVICE_NAME": "shop", "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
+        environ = {
+            **receiver.environ(),
+            "CROSSWATCH_SPOOL_DIR": f"{folder}/spool",
+            "OTEL_SERVICE_NAME": "shop",
+            "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+        }
         environ |= {"OTEL_SEMCONV_STABILITY_OPT_IN": "http", "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
         troubling = threading.Thread(target=trouble, args=(receiver, stop), daemon=True)
         troubling.start()

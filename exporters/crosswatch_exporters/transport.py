@@ -4,12 +4,18 @@ http.client with a kept-alive connection: a request costs a sixth of what it cos
 `interrupt` may be called from another thread.
 """
 
-import http.client
+from __future__ import annotations
+
 import socket
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+# These take longer to import than all of ours: the sender does it when it first connects, not the service when it starts.
+if TYPE_CHECKING:
+    import http.client
+    import ssl
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class Transport:
             self._connection = None
 
     def _attempt(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+        import http.client
+
         try:
             connection = self._connection = self._connection or self._connect()
             connection.request("POST", self._target(), body=body, headers=dict(headers))
@@ -79,6 +87,8 @@ class Transport:
         return f"{path}?{self._parts.query}" if self._parts.query else path
 
     def _connect(self) -> http.client.HTTPConnection:
+        import http.client
+
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme != "https":
             return http.client.HTTPConnection(host, port, timeout=self._timeout)
@@ -91,6 +101,8 @@ class Transport:
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._context is None:
+            import ssl
+
             authority, certificate, key = self._tls
             self._context = ssl.create_default_context(cafile=authority or None)
             if certificate:

@@ -1,6 +1,5 @@
 """What an answer means: a pure function from a reply to one of four verdicts."""
 
-import email.utils
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -127,6 +126,8 @@ def retry_after(value: str, now: float) -> float | None:
 def _http_date(value: str) -> float | None:
     if not value:
         return None
+    import email.utils
+
     parsed = email.utils.parsedate_tz(value)
     try:
         return None if parsed is None else float(email.utils.mktime_tz(parsed))

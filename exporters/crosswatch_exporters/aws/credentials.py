@@ -5,8 +5,6 @@ asks for more than two keys (SSO, an assumed role, a process), botocore resolves
 https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 """
 
-import configparser
-import http.client
 import json
 import logging
 import os
@@ -68,6 +66,9 @@ class CredentialProvider:
 
 def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
     """Ask each source in order; the first that has credentials wins. A source that fails is named in the log and skipped."""
+    import configparser
+    import http.client
+
     for source in (from_environment, from_botocore_only, from_shared_files, from_container, from_instance):
         try:
             found = source(environ)
@@ -150,6 +151,8 @@ def _parse(document: Mapping[str, str]) -> Credentials:
 
 
 def _profile(environ: Mapping[str, str]) -> dict[str, str]:
+    import configparser
+
     home = Path(environ.get("HOME", "/"))
     name = environ.get("AWS_PROFILE") or "default"
     settings: dict[str, str] = {}
@@ -166,6 +169,8 @@ def _profile(environ: Mapping[str, str]) -> dict[str, str]:
 
 def fetch(url: str, method: str = "GET", headers: Mapping[str, str] | None = None, timeout: float = _LOOKUP_TIMEOUT) -> str:
     """The body of a small document from a link-local endpoint. No proxy, no redirects. Raises OSError on any other status than 200."""
+    import http.client
+
     parts = urlsplit(url)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=timeout)

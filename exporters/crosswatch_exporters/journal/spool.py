@@ -9,8 +9,6 @@ import fcntl
 import json
 import logging
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,7 +41,9 @@ class Journal:
         try:
             # A process that finds the folder meanwhile cannot lock it, and one that locks it after us finds no lanes.
             if not any(path.is_dir() for path in self.folder.iterdir()):
-                shutil.rmtree(self.folder, ignore_errors=True)
+                for path in self.folder.iterdir():
+                    path.unlink(missing_ok=True)
+                self.folder.rmdir()
         except OSError as error:
             log.debug("%s cannot be removed: %s", self.folder, error)
         if self.lock_fd >= 0:
@@ -107,7 +107,7 @@ class Spool:
 
     def _create(self) -> Journal:
         """A new journal. It gets its name only once it is locked, so that no other process can take it for an orphan."""
-        suffix = f"{self.region or 'local'}-{os.getpid()}-{secrets.token_hex(4)}"
+        suffix = f"{self.region or 'local'}-{os.getpid()}-{os.urandom(4).hex()}"
         temporary, folder = self.folder / f"{_NEW}{suffix}", self.folder / f"{_PREFIX}{suffix}"
         temporary.mkdir(mode=0o700)
         fd = os.open(temporary / "lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
