@@ -61,6 +61,10 @@ class Tally:
     requests: int = 0
     failures: Counter[str] = field(default_factory=Counter)
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data. (`dataclasses.asdict` makes keys of a Counter's items before Python 3.12.)"""
+        return {"visits": self.visits, "orders": self.orders, "requests": self.requests, "failures": dict(self.failures)}
+
 
 def share_of_peak(lab_now: float, region: str) -> float:
     """How busy the hour is, from `NIGHT_SHARE` to 1: a cosine around the Region's evening."""
@@ -229,7 +233,7 @@ class Traffic:
             case ("GET", ("status",)):
                 return {
                     "load": asdict(self.load),
-                    "regions": {name: asdict(tally) for name, tally in self.tallies.items()},
+                    "regions": {name: tally.as_json() for name, tally in self.tallies.items()},
                     "under_way": len(self._visits),
                 }
             case ("PUT", ("load",)):
