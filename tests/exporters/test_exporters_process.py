@@ -254,6 +254,53 @@ def test_gunicorn_workers(receiver: Receiver, tmp_path: Path) -> None:
     assert sum(record.body.string_value == "hello" for record in receiver.records) == asked
 
 
+UVICORN_APP = """
+from fastapi import FastAPI
+import logging
+app = FastAPI()
+@app.get("/orders/{number}")
+async def order(number: int):
+    logging.getLogger("shop").warning("order %d", number)
+    return {"number": number}
+"""
+
+
+@pytest.mark.slow
+def test_uvicorn(receiver: Receiver, tmp_path: Path) -> None:
+    """Under uvicorn: one server span a request, records, and all of it after SIGTERM."""
+    import socket
+    import urllib.request
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "shop.py").write_text(UVICORN_APP)
+    environ = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "OTEL_PYTHON_DISTRO": "crosswatch",
+        "OTEL_PYTHON_CONFIGURATOR": "crosswatch",
+        "OTEL_SERVICE_NAME": "shop",
+        "CROSSWATCH_SPOOL_DIR": str(tmp_path / "spool"),
+        "PYTHONPATH": str(tmp_path),
+        **receiver.environ(),
+    }
+    command = [BIN / "opentelemetry-instrument", sys.executable, "-m", "uvicorn", "--port", str(port), "shop:app"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            assert receiver.wait_for(lambda: _answers(port), 15), "uvicorn did not start"
+            for number in range(20):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/orders/{number}") as response:
+                    assert response.status == 200
+            server.send_signal(signal.SIGTERM)
+            server.wait(20)
+        finally:
+            if server.poll() is None:
+                server.kill()
+    assert [span.name for span in receiver.spans] == ["GET /orders/{number}"] * 20
+    assert sum(record.body.string_value.startswith("order ") for record in receiver.records) == 20
+
+
 def _answers(port: int) -> bool:
     import socket
 
