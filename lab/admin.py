@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     Handler = Callable[[str, tuple[str, ...], dict[str, str], Any], Awaitable[Any]]
 
@@ -90,12 +90,14 @@ async def _answer(handler: Handler, method: str, path: tuple[str, ...], query: d
         return refusal.status, {"error": refusal.message}
 
 
-def call(port: int, method: str, path: str, body: Any = None, timeout_s: float = 5.0) -> Any:
+def call(
+    port: int, method: str, path: str, body: Any = None, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None
+) -> Any:
     """Ask the part that listens on ``port``. Raises OSError where nobody answers and `Refusal` where it refuses."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         data = None if body is None else json.dumps(body).encode()
-        connection.request(method, path, data, {"Connection": "close", "Content-Type": "application/json"})
+        connection.request(method, path, data, {"Connection": "close", "Content-Type": "application/json", **(headers or {})})
         response = connection.getresponse()
         answer = json.loads(response.read() or b"null")
     except http.client.HTTPException as error:

@@ -30,6 +30,7 @@ SERVICES = ("ui", "catalog", "carts", "checkout", "orders")
 DATABASES = ("catalog", "orders")
 ARC_REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2")
 CONSOLE_PORT = 8480
+BUILT_IN, RABBITMQ = "built-in", "rabbitmq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class RegionPlan:
 
     ``connect_ports``: Service Connect, one port a service. ``peering_ports``: the way to another Region's databases, keyed
     ``<region>/<database>``. ``writer_ports``: each database's global writer endpoint as this Region resolves it. ``alb_admin_port``,
-    ``ecs_port``, ``connect_admin_port``, ``aurora_port``, ``peering_port`` and ``amqp_admin_port`` speak JSON to the lab only.
+    ``ecs_port``, ``connect_admin_port``, ``aurora_port`` and ``peering_port`` speak JSON to the lab only. ``amqp_admin_port`` is
+    the broker's management API; ``amqp_name_port`` and ``amqp_node_port`` are used by RabbitMQ alone, for Erlang's names and nodes.
     """
 
     name: str
@@ -60,6 +62,8 @@ class RegionPlan:
     redis_port: int
     amqp_port: int
     amqp_admin_port: int
+    amqp_name_port: int
+    amqp_node_port: int
     alb_admin_port: int
     ecs_port: int
     connect_ports: dict[str, int]
@@ -82,7 +86,10 @@ class RegionPlan:
 
 @dataclass(frozen=True, slots=True)
 class LabPlan:
-    """One lab, whole. ``credentials`` has the keys ``admin`` (command line, canary runtime) and ``service`` (the store's services)."""
+    """One lab, whole. ``credentials`` has the keys ``admin`` (command line, canary runtime) and ``service`` (the store's services).
+
+    ``broker`` says what stands for Amazon MQ: ``built-in`` or ``rabbitmq``.
+    """
 
     directory: str
     clock: LabClock
@@ -98,13 +105,14 @@ class LabPlan:
     arc_ports: dict[str, int]
     regions: dict[str, RegionPlan]
     credentials: dict[str, Credentials]
+    broker: str = BUILT_IN
 
     @classmethod
-    def make(cls, directory: Path, regions: Iterable[str] = DEFAULT_REGIONS, speed: float = 1.0) -> LabPlan:
+    def make(cls, directory: Path, regions: Iterable[str] = DEFAULT_REGIONS, speed: float = 1.0, broker: str = BUILT_IN) -> LabPlan:
         """A plan with free ports for ``regions``, two or more."""
         names = list(regions)
         ips = [f"127.0.{10 + index}.1" for index in range(len(names))]
-        per_region = 1 + 1 + len(SERVICES) + len(DATABASES) + 1 + 2
+        per_region = 1 + 1 + len(SERVICES) + len(DATABASES) + 1 + 4
         per_region += 1 + 1 + (len(SERVICES) - 1) + 1 + 1 + 1 + len(DATABASES) * (len(names) - 1) + len(DATABASES)
         ports = iter(_free_ports(6 + len(ARC_REGIONS) + per_region * len(names)))
         plans = {
@@ -119,6 +127,8 @@ class LabPlan:
                 redis_port=next(ports),
                 amqp_port=next(ports),
                 amqp_admin_port=next(ports),
+                amqp_name_port=next(ports),
+                amqp_node_port=next(ports),
                 alb_admin_port=next(ports),
                 ecs_port=next(ports),
                 connect_ports={service: next(ports) for service in SERVICES if service != "ui"},
@@ -148,6 +158,7 @@ class LabPlan:
                 "admin": Credentials("AKIALAB" + secrets.token_hex(6).upper() + "A", secrets.token_hex(20), "user/admin"),
                 "service": Credentials("AKIALAB" + secrets.token_hex(6).upper() + "S", secrets.token_hex(20), "role/retail-service"),
             },
+            broker=broker,
         )
 
     @property

@@ -18,7 +18,7 @@ from lab.control import ControlServer, Refused
 from lab.environment import shell_environment
 from lab.faults import CATALOGUE, Active, Board, Ground
 from lab.oncall import Desk, Event, Receiver
-from lab.plan import STORE_NAME, LabPlan
+from lab.plan import BUILT_IN, RABBITMQ, STORE_NAME, LabPlan
 from lab.process import ProcessSpec
 from lab.state import StateDirectory
 from lab.supervisor import ROOT, ProcessStatus, StartError, Supervisor
@@ -47,15 +47,14 @@ class Reports:
 class RunningLab:
     """Brings a lab up (`start_store`, then `deploy`) and down (`close`)."""
 
-    def __init__(self, directory: Path, regions: Iterable[str], speed: float, reports: Reports, broker: str = "built-in") -> None:
+    def __init__(self, directory: Path, regions: Iterable[str], speed: float, reports: Reports, broker: str = BUILT_IN) -> None:
         check_passable(directory)
         state = StateDirectory.claim(directory)
         with contextlib.ExitStack() as undo:
             undo.callback(state.remove)
-            self.plan = LabPlan.make(directory, regions, speed)
+            self.plan = LabPlan.make(directory, regions, speed, broker)
             self.owner = state.own(self.console_url)
             self.plan.save()
-            self.broker = broker
             self.desk = Desk(reports.page)
             self.receiver = Receiver(self.plan.oncall_port, self.plan.clock, self.desk)
             undo.callback(self.receiver.close)
@@ -211,14 +210,18 @@ def check_passable(directory: Path) -> None:
 
 def installed_broker(name: str | None) -> str:
     """Which message broker to use. Raises `Refused` where ``rabbitmq`` was asked for and is not installed."""
+    from lab.data import rabbitmq
+
     if name is None:
-        return "built-in"
-    if name != "rabbitmq":
-        raise Refused(f"--with {name}: only 'rabbitmq' can be asked for")
-    folders = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/lib/rabbitmq/bin", "/usr/sbin"]
-    if not any((Path(folder) / "rabbitmq-server").exists() for folder in folders if folder):
-        raise Refused("--with rabbitmq: RabbitMQ is not installed. On Debian: apt-get install rabbitmq-server; or leave --with out.")
-    return "rabbitmq"
+        return BUILT_IN
+    if name != RABBITMQ:
+        raise Refused(f"--with {name}: only '{RABBITMQ}' can be asked for")
+    if missing := rabbitmq.missing():
+        raise Refused(
+            f"--with rabbitmq: RabbitMQ is not installed ({', '.join(missing)}: missing). "
+            "On Debian: apt-get install rabbitmq-server; or leave --with out."
+        )
+    return RABBITMQ
 
 
 __all__ = ["Reports", "RunningLab", "StartError", "installed_broker"]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import admin
+from lab.data import broker, rabbitmq
+from lab.plan import RABBITMQ
 from lab.process import ProcessSpec
 
 if TYPE_CHECKING:
@@ -43,22 +45,31 @@ def environment(plan: LabPlan) -> dict[str, str]:
     return {"CROSSWATCH_LAB_DIR": plan.directory, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
-def _of_region(plan: LabPlan, region: RegionPlan) -> list[ProcessSpec]:
-    def module(part: str, name: str, ready: Callable[[], bool]) -> ProcessSpec:
-        return ProcessSpec(
-            name=f"{region.name}/{part}",
-            region=region.name,
-            argv=(sys.executable, "-m", name, region.name),
-            environment=environment(plan),
-            directory=ROOT,
-            ready=ready,
-            stop_within_s=10.0,
-        )
+def broker_processes(plan: LabPlan, region: RegionPlan) -> list[ProcessSpec]:
+    """The Region's message broker: the one that the plan names."""
+    if plan.broker == RABBITMQ:
+        return rabbitmq.processes(plan, region)
+    return [_module(plan, region, "amqp", lambda: bool(broker.overview(region.amqp_admin_port, timeout_s=1.0)))]
 
+
+def _module(plan: LabPlan, region: RegionPlan, part: str, ready: Callable[[], bool]) -> ProcessSpec:
+    """The process ``<region>/<part>``, which is the module ``lab.data.<part>``."""
+    return ProcessSpec(
+        name=f"{region.name}/{part}",
+        region=region.name,
+        argv=(sys.executable, "-m", f"lab.data.{part}", region.name),
+        environment=environment(plan),
+        directory=ROOT,
+        ready=ready,
+        stop_within_s=10.0,
+    )
+
+
+def _of_region(plan: LabPlan, region: RegionPlan) -> list[ProcessSpec]:
     return [
-        module("aurora", "lab.data.aurora", lambda: _aurora_answers(region)),
-        module("peering", "lab.data.peering", lambda: bool(admin.call(region.peering_port, "GET", "/status", timeout_s=1.0))),
-        module("amqp", "lab.data.amqp", lambda: bool(admin.call(region.amqp_admin_port, "GET", "/api/overview", timeout_s=1.0))),
+        _module(plan, region, "aurora", lambda: _aurora_answers(region)),
+        _module(plan, region, "peering", lambda: bool(admin.call(region.peering_port, "GET", "/status", timeout_s=1.0))),
+        *broker_processes(plan, region),
         ProcessSpec(
             name=f"{region.name}/redis",
             region=region.name,

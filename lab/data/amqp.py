@@ -5,7 +5,7 @@ consumers, acknowledgements, dead letters. Queues live in memory; a restart forg
 connect. While a memory or disk alarm is on, publishers are told with ``connection.blocked`` and their connections are not read.
 
 Management: GET /api/overview, /api/queues, /api/connections, /api/nodes, as far as the metrics need them, and for faults
-PUT /limits {"memory": bytes, "disk_free": bytes}, PUT /alarms {"memory": true}, PUT /listener {"open": false}.
+PUT /limits {"memory": bytes, "disk_free": bytes}, PUT /alarms {"memory": true} (what is not named stays), PUT /listener {"open": false}.
 """
 
 from __future__ import annotations
@@ -539,7 +539,8 @@ class Broker:
                 self.look_at_alarms()
                 return asdict(self.vhost.limits)
             case ("PUT", ("alarms",)):
-                self.vhost.forced = {name for name in ("memory", "disk") if body.get(name)}
+                named = {name: bool(body[name]) for name in ("memory", "disk") if name in body}
+                self.vhost.forced = (self.vhost.forced - set(named)) | {name for name, on in named.items() if on}
                 self.look_at_alarms()
                 return {"alarms": sorted(self.vhost.alarms)}
             case ("PUT", ("listener",)):

@@ -6,7 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab import admin
+from lab.data import broker, rabbitmq
 from lab.faults.fault import Fault, Where
+from lab.plan import RABBITMQ
 
 if TYPE_CHECKING:
     from lab.faults.ground import Ground
@@ -69,7 +71,14 @@ def _empty(ground: Ground, region: str, before: dict[str, str]) -> None:
 
 
 def _alarm(kind: str, on: bool, ground: Ground, region: str, _memory: None = None) -> None:
-    admin.call(ground.region(region).amqp_admin_port, "PUT", "/alarms", {kind: on})
+    """Have the broker block its publishers, or let them go on, and wait until it says so."""
+    port = ground.region(region).amqp_admin_port
+    if ground.plan.broker == RABBITMQ:
+        rabbitmq.alarm(ground.plan, ground.region(region), kind, on)
+    else:
+        admin.call(port, "PUT", "/alarms", {kind: on})
+    shown = {"memory": "mem_alarm", "disk": "disk_free_alarm"}[kind]
+    ground.await_(f"the broker's {kind} alarm in {region}", lambda: broker.node(port)[shown] is on)
 
 
 def _stick(ground: Ground, region: str) -> None:

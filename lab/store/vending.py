@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from lab.admin import Refusal, call
+from lab.data import broker
 from lab.data.metrics import broker_data, cache_data, database_data, table_data
 from lab.plan import LabPlan
 
@@ -86,7 +87,7 @@ class Publisher:
 
     def _broker(self, region: str, span_s: float) -> Iterable[Datum]:
         port = self.plan.regions[region].amqp_admin_port
-        overview, queues, (node,) = (call(port, "GET", f"/api/{path}", timeout_s=TIMEOUT_S) for path in ("overview", "queues", "nodes"))
+        overview, queues, node = broker.overview(port, TIMEOUT_S), broker.queues(port, TIMEOUT_S), broker.node(port, TIMEOUT_S)
         if not overview.get("listening", True):
             return []
         return list(broker_data(region, overview, node, self._swap(f"{region}/amqp", node), queues, span_s))

@@ -26,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lab import admin
+from lab.data import broker
 from lab.drill.record import answer, authority
 from lab.plan import SERVICES, STORE_NAME
 from lab.sight import Sight
@@ -121,8 +122,9 @@ class Eyes:
             return type(error).__name__
         return ""
 
-    def broker(self, region: str, what: str) -> Any:
-        return admin.call(self.region(region).amqp_admin_port, "GET", f"/api/{what}")
+    def broker(self, region: str) -> dict[str, Any]:
+        """The broker's node."""
+        return broker.node(self.region(region).amqp_admin_port)
 
     def aws(self, region: str, service: str, operation: str, read_timeout: float = PATIENCE_S, **params: Any) -> tuple[str, float]:
         """ "" where the call works, else the error's code or name; and its seconds."""
@@ -186,7 +188,7 @@ class Eyes:
             ]
             if error := self.set_redis(name):
                 found.append(f"{name} redis: {error}")
-            node = self.broker(name, "nodes")[0]
+            node = self.broker(name)
             found += [f"{name} broker: {alarm}" for alarm in ("mem_alarm", "disk_free_alarm") if node[alarm]]
             if answer(self.plan, name) != [name]:
                 found.append(f"{name} resolves to {answer(self.plan, name)}")
@@ -337,7 +339,8 @@ def unacknowledged(eyes: Eyes, region: str) -> bool:
     item = {"productId": str(uuid.uuid4()), "name": "Damage", "quantity": 1, "unitCost": 1}
     order = {"firstName": "D", "lastName": "E", "email": "damage@example.com", "items": [item]}
     admin.call(task["port"], "POST", "/orders", order)
-    return any(queue["name"] == "orders" and queue["messages_unacknowledged"] > 1 for queue in eyes.broker(region, "queues"))
+    queues = broker.queues(eyes.region(region).amqp_admin_port)
+    return any(queue["name"] == "orders" and queue.get("messages_unacknowledged", 0) > 1 for queue in queues)
 
 
 def carts_late(within_s: float, eyes: Eyes, region: str) -> bool:
@@ -400,8 +403,8 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
     "redis-full": lambda eyes, region: eyes.set_redis(region) == "OutOfMemoryError",
     "redis-evicting": evicting,
     "broker-down": broker_down,
-    "broker-blocked": lambda eyes, region: bool(eyes.broker(region, "nodes")[0]["mem_alarm"]),
-    "broker-disk-full": lambda eyes, region: bool(eyes.broker(region, "nodes")[0]["disk_free_alarm"]),
+    "broker-blocked": lambda eyes, region: bool(eyes.broker(region)["mem_alarm"]),
+    "broker-disk-full": lambda eyes, region: bool(eyes.broker(region)["disk_free_alarm"]),
     "orders-consumer-stuck": unacknowledged,
     "carts-replication-cut": partial(carts_late, 3.0),
     "carts-replication-slow": partial(carts_late, 3.0),
