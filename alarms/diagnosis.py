@@ -8,6 +8,7 @@ is so; the rules here turn them into diagnoses that exclude each other, so that 
     impaired-A     Region A does not serve and is not drained: drain it
     partial-A      Region A serves, but one of its pages fails whoever asks: nobody can, say, see a cart
     store-partial  the same in every Region
+    writes-fail    pages are served, and no synthetic order is acknowledged anywhere (only where a ledger is scheduled)
     drained-A      the same, but its control is off: nobody has to act
     name-down      the name does not answer although the Regions do
     dns-disagrees  the name answers with a Region whose control is off
@@ -72,6 +73,10 @@ class Diagnosis:
         return asdict(self)
 
 
+LEDGER_SETTLE_S = 120
+"""How long after a period of the ledger its alarm may take to clear: what ends within it is no page of its own."""
+
+
 class Names:
     """The names of a workload's alarms; the same in every Region."""
 
@@ -132,6 +137,7 @@ class Rules:
         }
         alike = [*self.broken.values(), *none_of([self.store_down, *self.impaired.values(), self.name_down, *self.off.values()])]
         self.store_partial = all_of(alike)
+        self.unplaced = alarm(name("unplaced")) if ledger_period_s(topology) else None
 
 
 def diagnoses(topology: Topology, here: str) -> Iterator[Diagnosis]:
@@ -213,6 +219,29 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
         ),
         dedup_key=f"{workload}/store-partial",
     )
+    if rules.unplaced:
+        yield Diagnosis(
+            name=name("writes-fail"),
+            kind="writes-fail",
+            region=here,
+            severity="critical",
+            subject=workload,
+            rule=all_of(
+                [
+                    rules.unplaced,
+                    *none_of([rules.store_down, *rules.impaired.values(), rules.name_down, *rules.broken.values()]),
+                    *(none_of([rules.all_off]) if rules.off else []),
+                ]
+            ),
+            summary=f"nothing can be ordered from {workload}",
+            description=(
+                "Pages are served, and no synthetic order was acknowledged in any Region. Look at the orders' database: has it a writer, "
+                "does the endpoint lead to it, is a failover stuck half-way? The ledger's last run says what the store answered."
+            ),
+            dedup_key=f"{workload}/writes-fail",
+            suppressor=name("dark"),
+            wait_s=ledger_period_s(topology) + LEDGER_SETTLE_S,
+        )
     yield Diagnosis(
         name=name("blind-all"),
         kind="blind-all",
@@ -224,6 +253,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
                 *rules.blind.values(),
                 *none_of([rules.store_down, *rules.impaired.values(), rules.name_down, *rules.broken.values()]),
                 *(none_of([rules.all_off]) if rules.off else []),
+                *(none_of([rules.unplaced]) if rules.unplaced else []),
             ]
         ),
         summary=f"nobody watches {workload}: every vantage is silent",
@@ -365,6 +395,15 @@ def _for(runbook: Runbook, region: str, topology: Topology) -> dict[str, str]:
     """The runbook's parameters with ``region`` filled in (a Region of the workload)."""
     chosen = region if region in topology.regions else next(iter(topology.regions))
     return {key: value.format(region=chosen) for key, value in runbook.parameters.items()}
+
+
+def ledger_period_s(topology: Topology) -> int:
+    """The period in which each vantage's ledger runs at least once, whole minutes; 0 where none is scheduled."""
+    schedule = topology.journeys.ledger_schedule
+    if not schedule:
+        return 0
+    number, unit = schedule.removeprefix("rate(").removesuffix(")").split()[:2] if schedule.startswith("rate(") else ("1", "hour")
+    return int(number) * (3600 if unit.startswith("hour") else 60)
 
 
 def targets(topology: Topology) -> dict[str, str]:

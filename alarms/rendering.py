@@ -15,12 +15,12 @@ import jinja2
 import yaml
 
 from alarms import slo
-from alarms.diagnosis import Diagnosis, Names, alarm, alarm_topic, any_of, diagnoses, targets
+from alarms.diagnosis import Diagnosis, Names, alarm, alarm_topic, any_of, diagnoses, ledger_period_s, targets
 from topology import Topology
 from topology.model import NAME_TARGET, alb_target
 
 TEMPLATES = Path(__file__).parent / "templates"
-TEMPLATE_NAMES = ("probe.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2")
+TEMPLATE_NAMES = ("probe.yaml.j2", "ledger.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2")
 DESCRIPTION_LIMIT = 1024
 
 TICKETS = {
@@ -29,6 +29,8 @@ TICKETS = {
     "evictions": "The cache of {subject} evicts keys for want of memory: carts in checkout may be lost.",
     "unconsumed": "Messages wait in the queue {subject} and nobody consumes them.",
     "unwritable": "Nothing can be written to CloudWatch in {subject} from here: its alarms do not see what this Region sees.",
+    "orders-lost": "Orders that the store acknowledged to the ledger in {subject} are gone; its last run names them. "
+    "After a failover, run the report of missing transactions; without one, look for two writers.",
     "certificate": "The certificate that {subject} shows expires soon.",
 }
 
@@ -131,6 +133,7 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
             if here in broker.brokers
             for queue in broker.queues
         ],
+        "ledger_period_s": ledger_period_s(topology),
         "written": [region for region in topology.watched_regions if region != here],
         "certificates": [{"target": target, "days": topology.probe.certificate_days} for target in _tls_targets(topology)],
     }
@@ -146,7 +149,7 @@ def _tls_targets(topology: Topology) -> Iterator[str]:
 
 
 def _tickets(topology: Topology, here: str) -> Iterator[tuple[str, str, str]]:
-    """(kind, subject, alarm name) of each alarm that stores.yaml.j2 makes in ``here``."""
+    """(kind, subject, alarm name) of each alarm that stores.yaml.j2 or ledger.yaml.j2 makes in ``here``."""
     context, name = _context(topology, here), Names(topology)
     for database in context["databases"]:
         yield from (("rpo", database["name"], name("rpo", f"{database['name']}-from-{source}")) for source in database["sources"])
@@ -154,5 +157,7 @@ def _tickets(topology: Topology, here: str) -> Iterator[tuple[str, str, str]]:
         yield from (("replication", table["name"], name("replication", f"{table['name']}-to-{r}")) for r in table["receivers"])
     yield from (("evictions", cache["name"], name("evictions", cache["name"])) for cache in context["caches"])
     yield from (("unconsumed", queue["name"], name("unconsumed", queue["name"])) for queue in context["queues"])
+    if context["ledger_period_s"]:
+        yield from (("orders-lost", vantage, name("orders-lost", vantage)) for vantage in context["vantages"])
     yield from (("unwritable", region, name("unwritable", region)) for region in context["written"])
     yield from (("certificate", item["target"], name("certificate", item["target"])) for item in context["certificates"])

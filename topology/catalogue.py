@@ -154,6 +154,16 @@ CATALOGUE: tuple[Signal, ...] = (
     Signal(
         LEDGER,
         "OrdersPlaced",
+        ("Workload",),
+        "Count",
+        "ledger",
+        "synthetic orders acknowledged, wherever they were placed",
+        "no ledger canary ran",
+        placement.ledger_all,
+    ),
+    Signal(
+        LEDGER,
+        "OrdersPlaced",
         ("Workload", "Vantage"),
         "Count",
         "ledger",

@@ -186,6 +186,11 @@ def ledger(topology: Topology) -> Places:
         yield from by_vantage(topology)
 
 
+def ledger_all(topology: Topology) -> Places:
+    if topology.journeys.ledger_schedule:
+        yield from workload(topology)
+
+
 def ledger_replication(topology: Topology) -> Places:
     if topology.journeys.ledger_schedule:
         cells = ((vantage, {"Vantage": vantage, "Region": region}) for vantage in topology.vantage_names for region in topology.regions)

@@ -190,6 +190,7 @@ def data(run: Run, now: float) -> list[dict[str, Any]]:
         {"MetricName": name, "Dimensions": base, "Timestamp": stamp, "Value": float(count), "Unit": "Count"}
         for name, count in (("OrdersPlaced", len(run.placed)), ("OrdersMissing", len(run.gone)))
     ]
+    datums.append({**datums[0], "Dimensions": base[:1]})
     datums += [
         {
             "MetricName": "ReplicationMs",

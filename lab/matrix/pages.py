@@ -49,7 +49,7 @@ def matrix(records: Mapping[str, Record]) -> str:
     lines += [
         "",
         "✘ is a contract that did not hold; *gap* one that Crosswatch cannot keep yet, and says so",
-        "([decision 091](../decisions/091-writers-are-not-watched-yet.md)).",
+        "([decision 091](../decisions/091-whether-writes-succeed.md)).",
     ]
     problems = [(record.fault, each) for record in tried for each in findings(record, wanted(record))]
     if problems:

@@ -75,6 +75,36 @@ def test_the_evidence_names_the_incident(topology: Topology, on: tuple[str, ...]
     assert raised(topology, HERE, frozenset(on)) == expected
 
 
+WITH_LEDGER = EXAMPLE.read_text() + "\njourneys: {ledger_schedule: rate(5 minutes)}\n"
+
+
+@pytest.mark.parametrize(
+    ("on", "expected"),
+    [
+        (("retail-unplaced",), {"writes-fail:retail": "critical"}),
+        (("retail-unplaced", "retail-broken-us-east-1"), {"region-partial:us-east-1": "error"}),
+        (("retail-unplaced", "retail-down-us-east-1"), {"region-impaired:us-east-1": "critical"}),
+        (("retail-unplaced", "retail-dark"), {"store-down:retail": "critical"}),
+        (("retail-unplaced", "retail-silent-us-east-1", "retail-silent-us-west-2"), {"writes-fail:retail": "critical"}),
+    ],
+)
+def test_a_store_that_takes_no_orders_pages_where_a_ledger_runs(on: tuple[str, ...], expected: dict[str, str]) -> None:
+    """What fails more openly is paged instead; without a ledger there is no such diagnosis."""
+    topology = loads(WITH_LEDGER)
+    rules = [(each, composite.parse(each.rule)) for each in diagnoses(topology, HERE)]
+    found = {f"{d.kind}:{d.subject}": d.severity for d, rule in rules if rule.holds(lambda name: "ALARM" if name in on else "OK")}
+    assert {name: severity for name, severity in found.items() if severity in ("critical", "error")} == expected
+    assert "writes-fail" not in {each.kind for each in diagnoses(load(EXAMPLE), HERE)}
+
+
+def test_the_ledgers_alarms_last_one_run_of_it() -> None:
+    """The period is the schedule's; a flicker at the end of another outage is shorter than the wait before the page."""
+    items = {item["AlarmName"]: item for item in region_definitions(loads(WITH_LEDGER), HERE)}
+    assert items["retail-unplaced"]["Period"] == 300
+    assert items["retail-writes-fail"]["ActionsSuppressorWaitPeriod"] > 300
+    assert set(ticket_incidents(loads(WITH_LEDGER), HERE)) >= {"retail-orders-lost-us-east-1", "retail-orders-lost-us-west-2"}
+
+
 def test_no_alarm_about_a_region_acts_in_that_region(topology: Topology) -> None:
     """What would die with the Region must not be what reports its death."""
     for region in topology.regions:

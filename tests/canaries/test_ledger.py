@@ -193,6 +193,7 @@ def test_an_order_is_placed_seen_everywhere_and_cleaned_up(teller: Teller) -> No
     assert all(order["synthetic"] for order in teller.store.orders[EAST].values())
     for recorder in teller.aws.values():
         assert recorder.values("OrdersPlaced", Vantage=EAST) == [1.0]
+        assert recorder.values("OrdersPlaced") == [1.0]  # the series that all vantages share
         assert recorder.values("OrdersMissing", Vantage=EAST) == [0.0]
         assert len(recorder.values("ReplicationMs", Vantage=EAST, Region=WEST)) == 1
     second = teller.run(keep_s=0.0, orders_per_run=0)
