@@ -145,7 +145,7 @@ def _services(slow: str) -> dict[str, Expectation]:
         "checkout-slow": _nobody(UNSEEN),
         "checkout-erroring": _nobody(UNSEEN),
         "checkout-unhealthy": _nobody("tasks are replaced before the old ones end"),
-        "carts-memory-leak": _nobody("a task that is out of memory is replaced"),
+        "carts-memory-leak": _nobody("a task that is out of memory is replaced", watch_s=400),
         "orders-bad-deploy": _partial("orders", "status"),
     }
     for service, page in (("carts", "cart"), ("orders", "orders")):
@@ -162,7 +162,7 @@ def _balancer() -> dict[str, Expectation]:
         "alb-hanging": Expectation(IMPAIRED, sees=_moved_away("timeout")),
         "alb-without-targets": Expectation(IMPAIRED, sees=_moved_away("status")),
         "alb-wrong-port": Expectation(IMPAIRED, sees=_moved_away("status")),
-        "alb-health-check-wrong": _nobody("a target group in which all are unhealthy fails open"),
+        "alb-health-check-wrong": _nobody("a target group in which all are unhealthy fails open", watch_s=270),
         "certificate-expiring": _nobody("there are days left", tickets=frozenset({"certificate"}), within_s=600),
         "certificate-expired": replace(_impaired("certificate"), may=frozenset({"certificate"})),
     }
