@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from crosswatch_exporters.endpoints import Route, aws_service_of, default_route, with_signal_path
 
 MIB = 1024 * 1024
+_LEAST_BYTES = 64 * 1024
 SIGNALS = ("traces", "logs", "metrics")
 Parsed = TypeVar("Parsed")
 
@@ -126,11 +127,11 @@ class _Reader:
         def parse(value: str) -> int:
             number = value.lower().removesuffix("b").removesuffix("i")
             size = int(float(number[:-1]) * units[number[-1]]) if number[-1:] in units else int(number)
-            if size < MIB:
+            if size < _LEAST_BYTES:
                 raise ValueError(value)
             return size
 
-        return self.parsed(name, default, parse, "give a number of bytes of at least 1 MiB, for example 268435456 or 256MiB")
+        return self.parsed(name, default, parse, "give a number of bytes of at least 64 KiB, for example 268435456 or 256MiB")
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -58,7 +58,7 @@ class Lane:
         self.disk_bytes = 0
         self._account = account
         self._max_bytes = max_bytes
-        self._segment_bytes = max(4096, min(_MOST_SEGMENT_BYTES, max_bytes // 8))
+        self._segment_bytes = min(_MOST_SEGMENT_BYTES, max(4096, max_bytes // 8))
         self._fsync = fsync
         self._monotonic = monotonic
         self._segments: deque[_Segment] = deque()
@@ -163,6 +163,8 @@ class Lane:
         if self._disk_failed_at is not None and now - self._disk_failed_at < _RETRY_DISK_AFTER:
             return None
         record = encode(block)
+        if len(record) + len(MAGIC) > self._max_bytes:
+            return None  # larger than all the room there is
         try:
             segment = self._segment_for(len(record))
             written = os.write(self._write_fd, record)

@@ -78,7 +78,7 @@ class Spool:
     def lane(self, account: Account, share: float) -> Lane:
         """The lane of an account in our own journal; it may use `share` of the spool's size."""
         journal = self.own()
-        lane = Lane(journal.folder / account.signal, account, max(64 * 1024, int(self._max_bytes * share)), self._fsync)
+        lane = Lane(journal.folder / account.signal, account, int(self._max_bytes * share), self._fsync)
         journal.lanes[account.signal] = lane
         return lane
 
