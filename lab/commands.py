@@ -141,7 +141,8 @@ def drill(
 
 @app.command()
 def matrix(
-    only: Annotated[list[str] | None, typer.Option("--only", help="This fault only (repeat); all by default.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="More faults after '--only NAME'.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="This fault only (one or more names); all by default.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Where to write the results as JUnit's XML.")] = None,
     out: Annotated[Path, typer.Option(help="Where the record of each fault goes.")] = Path("out/matrix"),
     speed: Annotated[float, typer.Option(help="Lab seconds per wall second, where no lab runs yet.", min=0.1, max=60)] = 5.0,
@@ -149,7 +150,7 @@ def matrix(
     """Try the contract "this fault -> that page, and no other", fault by fault, in the running lab or in one of its own."""
     from lab.matrix.flow import matrix as run
 
-    raise typer.Exit(run(only or [], junit, out, speed))
+    raise typer.Exit(run([*(only or ()), *(more or ())], junit, out, speed))
 
 
 def _report(actives: list[dict[str, Any]], what: str, as_json: bool) -> None:

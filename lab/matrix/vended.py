@@ -130,10 +130,12 @@ def moved(record: Record) -> Iterator[Moved]:
 
 
 def _moved(move: Move, points: Points, record: Record) -> Moved:
-    """Minutes that lie wholly before, within or after the fault; a minute's data is stamped with its beginning."""
+    """Minutes that lie wholly before or after the fault, and under it: wholly within it where something has to be gone or low, in part at
+    least where something has to show. A minute's data is stamped with its beginning."""
+    edge = 0.0 if move.way in {"absent", "down"} else MINUTE_S
     lasted, end = record.lasted, (record.green or record.injected) - record.injected
     before = tuple(value for at, value in points.points if at + MINUTE_S <= 0)
-    during = tuple(value for at, value in points.points if at >= 0 and at + MINUTE_S <= lasted)
+    during = tuple(value for at, value in points.points if at >= -edge and at + MINUTE_S <= lasted + edge)
     after = tuple(value for at, value in points.points if at >= lasted and at + MINUTE_S <= end + 2 * MINUTE_S)
     return Moved(move, points, before, during, after, problem(move.way, before, during, after))
 
