@@ -141,7 +141,7 @@ def drill(
 
 @app.command()
 def matrix(
-    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="More faults after '--only NAME'.")] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="More faults after '--only NAME'.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="This fault only (one or more names); all by default.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Where to write the results as JUnit's XML.")] = None,
     out: Annotated[Path, typer.Option(help="Where the record of each fault goes.")] = Path("out/matrix"),
