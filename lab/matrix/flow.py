@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 GREEN_WITHIN_S = 900.0
 BASELINE_S = 130.0
 AFTER_S = 130.0
-SHOPPERS_PER_MIN = 4.0
+SHOPPERS_PER_MIN = 8.0
 HEAL_WITHIN_WALL_S = 300.0
 BUSY = 2.0  # load average a core; above it probes time out that nothing is wrong with, and alarms are right to fire
 TRIES = 2
