@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.control import Refused
+from lab.data import rabbitmq
 from lab.running import check_passable, installed_broker
 from tests.lab.conftest import ROOT, environment
 from tests.lab.damage import Eyes
@@ -115,15 +116,16 @@ def test_unusable_input_is_refused(tmp_path: Path, arguments: tuple[str, ...], m
 
 
 def test_a_broker_that_is_not_installed_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With how to install it; where it is installed, it is taken."""
+    """With what is missing of it and how to install it; where it is whole, it is taken."""
     assert installed_broker(None) == "built-in"
-    (tmp_path / "rabbitmq-server").touch()
+    monkeypatch.setattr(rabbitmq, "SCRIPTS", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
+    for program in ("rabbitmq-server", "rabbitmqctl", "erl"):
+        (tmp_path / program).touch(mode=0o755)
+    with pytest.raises(Refused, match=r"epmd.*apt-get install rabbitmq-server"):
+        installed_broker("rabbitmq")
+    (tmp_path / "epmd").touch(mode=0o755)
     assert installed_broker("rabbitmq") == "rabbitmq"
-    if not any(Path(folder, "rabbitmq-server").exists() for folder in ("/usr/lib/rabbitmq/bin", "/usr/sbin")):
-        monkeypatch.setenv("PATH", "/nowhere")
-        with pytest.raises(Refused, match="apt-get install rabbitmq-server"):
-            installed_broker("rabbitmq")
 
 
 def test_a_folder_that_postgresql_cannot_pass_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
