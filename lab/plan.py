@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import secrets
 import socket
 import tempfile
@@ -30,6 +31,7 @@ SERVICES = ("ui", "catalog", "carts", "checkout", "orders")
 DATABASES = ("catalog", "orders")
 ARC_REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2")
 CONSOLE_PORT = 8480
+PORTS = range(15_000, 32_000)
 BUILT_IN, RABBITMQ = "built-in", "rabbitmq"
 
 
@@ -211,12 +213,23 @@ def state_directory() -> Path:
 
 
 def _free_ports(count: int) -> list[int]:
-    """``count`` different ports that are free on 127.0.0.1 now."""
-    held = [socket.socket() for _ in range(count)]
+    """``count`` different ports that are free on 127.0.0.1 now, below the range that the system gives to outgoing connections.
+
+    A port of that range could be taken by any client between the plan and the start of the server that it is meant for.
+    """
+    held: list[socket.socket] = []
     try:
-        for sock in held:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in held]
+        for port in random.sample(PORTS, len(PORTS)):
+            sock = socket.socket()
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                sock.close()
+                continue
+            held.append(sock)
+            if len(held) == count:
+                return [sock.getsockname()[1] for sock in held]
+        raise OSError(f"no {count} free ports between {PORTS.start} and {PORTS.stop}")
     finally:
         for sock in held:
             sock.close()

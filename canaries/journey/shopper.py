@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -128,7 +128,8 @@ class Shopper:
 
     def _until(self, there: Callable[[], object], what: str) -> None:
         try:
-            WebDriverWait(self.browser, self.wait_s, 0.05).until(lambda _: there())
+            # A page that is replaced while it is read is not there yet.
+            WebDriverWait(self.browser, self.wait_s, 0.05, [StaleElementReferenceException]).until(lambda _: there())
         except TimeoutException:
             raise JourneyError(
                 f"{what} did not appear within {self.wait_s:g} s at {self.browser.current_url}; the page says: {self._gist()}"
@@ -142,7 +143,10 @@ class Shopper:
 
     def _gist(self) -> str:
         """The first words on the screen."""
-        return " ".join(self._text().split())[:160] or "nothing"
+        try:
+            return " ".join(self._text().split())[:160] or "nothing"
+        except StaleElementReferenceException:
+            return "nothing that lasts"
 
     def _pictures(self) -> None:
         """Raises JourneyError naming the pictures that did not load."""

@@ -44,6 +44,7 @@ LONGEST_BACKOFF_S = 300.0
 HEALTH_EVERY_S = 10.0
 HEALTH_FAILURES = 3
 HEALTH_TIMEOUT_S = 2.0
+COMING_UP_S = 60.0
 START_WITHIN_S = 60.0
 PR_SET_PDEATHSIG = 1
 HOW = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP, "cont": signal.SIGCONT}
@@ -141,10 +142,19 @@ class Cluster:
     def _fill(self, service: Service) -> None:
         """Start what is missing of the newest revision, and stop what is too much of it."""
         own = service.of_revision()
-        if len(own) < service.desired and time.monotonic() >= service.not_before:
+        if len(own) < service.desired and time.monotonic() >= service.not_before and self._has_room():
             self._start(service)
         for task in own[service.desired :]:
             self._stop(service, task, "scaled in")
+
+    def _has_room(self) -> bool:
+        """Whether another task may start now.
+
+        When the lab comes up all start at once. In a lab that serves, a Region comes back task by task: its five interpreters at once would
+        starve the other Region on a small machine, and the probes would rightly call that an outage.
+        """
+        starting = sum(task.state == "PENDING" for service in self.services.values() for task in service.tasks.values())
+        return starting == 0 or time.time() - self._plan.clock.wall0 < COMING_UP_S
 
     def _start(self, service: Service) -> None:
         identity = secrets.token_hex(8)
