@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -113,14 +114,18 @@ class Pass:
         try:
             load = admin.call(self._plan.traffic_port, "GET", "/status")["load"]
             admin.call(self._plan.traffic_port, "PUT", "/load", shoppers)
-            with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as progress:
-                task = progress.add_task("", total=len(faults))
-                for fault in faults:
-                    progress.update(task, description=fault.name)
-                    results.append(self._try_again_if_busy(fault))
-                    progress.advance(task)
-            admin.call(self._plan.traffic_port, "PUT", "/load", load)
-        except (NoLab, OSError) as error:
+            self._watcher.hush_objectives(True)
+            try:
+                with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as progress:
+                    task = progress.add_task("", total=len(faults))
+                    for fault in faults:
+                        progress.update(task, description=fault.name)
+                        results.append(self._try_again_if_busy(fault))
+                        progress.advance(task)
+            finally:
+                self._watcher.hush_objectives(False)
+                admin.call(self._plan.traffic_port, "PUT", "/load", load)
+        except (NoLab, OSError, BotoCoreError, ClientError) as error:
             self._console.print(f"the pass ends before its end: {error}", style="red", markup=False)
         return results
 
@@ -190,11 +195,14 @@ class Pass:
         return self._now()
 
     def _collect(self, record: Record) -> None:
-        until = record.healed or self._now()
+        until, now = record.healed or self._now(), self._now()
         record.heard = self._watcher.heard(record.injected)
-        record.seen = self._watcher.seen(record.injected, until)
-        record.points = self._watcher.points(statistics(), record.injected, record.injected - BASELINE_S, self._now())
-        record.strays = self._watcher.strays()
+        try:
+            record.seen = self._watcher.seen(record.injected, until)
+            record.points = self._watcher.points(statistics(), record.injected, record.injected - BASELINE_S, now)
+            record.strays = self._watcher.strays()
+        except (BotoCoreError, ClientError) as error:
+            record.troubles.append(f"what was seen could not be read: {error}")
 
     def _tell(self, result: Result) -> None:
         record, heard = result.record, page_of(result.record)

@@ -37,7 +37,8 @@ def matrix(records: Mapping[str, Record]) -> str:
         "A row is good when, from all-green to all-green: the page came in time, once, with the right diagnosis and subject, or nobody was",
         "woken; every ticket that had to come came, and none about something else; every incident was resolved after healing; and",
         "each vantage's probe named the failure rightly ([probe classes](probe-classes.md)). Times are lab seconds from the fault to",
-        "the page at the receiver.",
+        "the page at the receiver. The objectives' burn-rate alarms have no actions during the pass, as on a game day: it burns a month's",
+        "budget in an hour, and what they say of that is not about one fault.",
         "",
     ]
     if again := [record.fault for record in tried if record.tries > 1]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SLOT_MARGIN_S = 30.0
 PERIOD_S = 60
+OBJECTIVE = "-slo-"
 
 
 class Watcher:
@@ -30,20 +31,39 @@ class Watcher:
         self._plan = plan
         self._topology = topology
         self._sight = sight
+        self._before: set[int] = set()
 
     def incidents(self) -> list[dict[str, Any]]:
         """Every incident since the lab started, pages and tickets."""
         found: list[dict[str, Any]] = ask(self._plan.path, "details")["pages"]
         return found
 
+    def hush_objectives(self, hush: bool) -> None:
+        """Take the actions off the objectives' burn-rate alarms, or put them back. They look back for hours, and a pass burns a month's
+        budget in one: what they say is true, and is not about one fault. On AWS one would do the same for a game day."""
+        for region in self._plan.regions:
+            client = self._sight.client("cloudwatch", region)
+            pages = client.get_paginator("describe_alarms").paginate(
+                AlarmNamePrefix=f"{self._topology.workload}{OBJECTIVE}", AlarmTypes=["CompositeAlarm"]
+            )
+            names = [alarm["AlarmName"] for page in pages for alarm in page.get("CompositeAlarms", ())]
+            for chunk in (names[i : i + 100] for i in range(0, len(names), 100)):
+                (client.disable_alarm_actions if hush else client.enable_alarm_actions)(AlarmNames=chunk)
+        self._before = {each["number"] for each in self.incidents()} if hush else set()
+
     def heard(self, since: float) -> list[Heard]:
         """The incidents that were opened at or after ``since`` (lab time)."""
         return [as_heard(each, since) for each in self.incidents() if each["opened"] >= since]
 
     def troubles(self) -> list[str]:
-        """What keeps the lab from being all-green: every alarm, canary, control and cell, and any incident that is open."""
-        open_ones = [f"incident #{each['number']} is open: {each['summary']}" for each in self.incidents() if each["state"] == "open"]
-        return self._sight.look().troubles() + open_ones
+        """What keeps the lab from being all-green: every alarm but the objectives', every canary, control and cell, and any incident that
+        was opened since they were hushed and is open still."""
+        open_ones = [
+            f"incident #{each['number']} is open: {each['summary']}"
+            for each in self.incidents()
+            if each["state"] == "open" and each["number"] not in self._before
+        ]
+        return [each for each in self._sight.look().troubles() if OBJECTIVE not in each] + open_ones
 
     def seen(self, since: float, until: float) -> list[Seen]:
         """What the probes said in the rounds from ``since`` to ``until``, as far as their logs can be read."""
