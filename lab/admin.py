@@ -90,9 +90,7 @@ async def _answer(handler: Handler, method: str, path: tuple[str, ...], query: d
         return refusal.status, {"error": refusal.message}
 
 
-def call(
-    port: int, method: str, path: str, body: Any = None, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None
-) -> Any:
+def call(port: int, method: str, path: str, body: Any = None, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> Any:
     """Ask the part that listens on ``port``. Raises OSError where nobody answers and `Refusal` where it refuses."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
