@@ -41,9 +41,10 @@ class View:
         """Everything that keeps this from being all-green, in words; empty when all is well."""
         found = [f"{name}: {region['error']}" for name, region in self.regions.items() if not region["reachable"]]
         for name, region in self.regions.items():
-            found += [f"{name}: {alarm['name']} is in ALARM" for alarm in region["alarms"] if alarm["state"] == "ALARM"]
-            unknown = [alarm["name"] for alarm in region["alarms"] if alarm["composite"] and alarm["state"] != "OK"]
-            found += [f"{name}: {alarm} has no verdict yet" for alarm in unknown if f"{name}: {alarm} is in ALARM" not in found]
+            raised = [alarm["name"] for alarm in region["alarms"] if alarm["state"] == "ALARM" and not _remembers(alarm)]
+            found += [f"{name}: {alarm} is in ALARM" for alarm in raised]
+            unknown = [alarm["name"] for alarm in region["alarms"] if alarm["composite"] and alarm["state"] == "INSUFFICIENT_DATA"]
+            found += [f"{name}: {alarm} has no verdict yet" for alarm in unknown]
             if region["reachable"] and not region["alarms"]:
                 found.append(f"{name}: no alarms yet")
             found += [
@@ -57,6 +58,11 @@ class View:
             found += [f"{vantage} sees {target} {cell['state']}" for target, cell in row.items() if cell["state"] not in {"up", "degraded"}]
         found += [f"routing of {name} is {state}" for name, state in self.routing.items() if state != "on"]
         return found
+
+
+def _remembers(alarm: dict[str, Any]) -> bool:
+    """Whether an alarm speaks of the past: an error budget stays burnt for hours after all is well again."""
+    return "-slo-" in alarm["name"]
 
 
 class Sight:
