@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from lab.faults.services import SLOW_MS
 from lab.matrix.record import OK
@@ -43,7 +44,7 @@ class Expectation:
     ``page``: the one page that must come, None for nobody. ``or_nobody``: it may also stay away (``why`` says why that is right).
     ``tickets``: diagnoses of severity warning or info that must come; ``may``: that may come too. ``within_s``: lab seconds until page and
     tickets are there; ``watch_s``: how long nobody else may be told anything. ``sees``: the probe's class of each cell ``vantage>target``
-    where it is not ``ok``; several classes are alternatives. ``pages``: only these pages of the store fail in those cells. ``gap``: why the
+    where it is not ``ok``; several classes are alternatives. ``lasts_s``: after this AWS itself has mended it. ``pages``: only these pages of the store fail in those cells. ``gap``: why the
     page does not come yet; nobody else may be woken, and where the page does come the entry has to be corrected.
     """
 
@@ -55,6 +56,7 @@ class Expectation:
     watch_s: float = WATCH_S
     sees: Mapping[str, frozenset[str]] = field(default_factory=dict)
     pages: frozenset[str] = frozenset()
+    lasts_s: float = inf
     why: str = ""
     gap: str = ""
 
@@ -139,7 +141,7 @@ def _services(slow: str) -> dict[str, Expectation]:
         "catalog-down": replace(_impaired("status"), why="home and catalog show the catalog's products"),
         "catalog-slow": replace(_impaired("timeout"), why="home asks the catalog twice: 3 s, longer than the probe waits"),
         "catalog-erroring": _impaired("status"),
-        "catalog-hanging": _impaired("timeout"),
+        "catalog-hanging": replace(_impaired("timeout"), lasts_s=85, why="until ECS has replaced the tasks that fail three health checks"),
         "catalog-stuck-deploy": _nobody("the old tasks go on serving"),
         "checkout-down": _nobody(UNSEEN),
         "checkout-slow": _nobody(UNSEEN),

@@ -80,7 +80,7 @@ def probe_classes(records: Mapping[str, Record]) -> str:
         "| --- |" + " --- |" * (len(heads) + 1),
     ]
     for record in shown:
-        cells = [_cell(cell, got, wanted(record)) for cell, got in observed(record).items()]
+        cells = [_cell(cell, got, wanted(record)) for cell, got in observed(record, wanted(record).lasts_s).items()]
         pages = sorted(failed_pages(record))
         lines.append(f"| `{record.fault}` | {' | '.join(cells)} | {', '.join(pages) if 0 < len(pages) < 4 else ''} |")
     return "\n".join(lines) + "\n"
@@ -150,7 +150,7 @@ def _cell(cell: str, got: str, must: Expectation) -> str:
 
 
 def _wrong(record: Record) -> bool:
-    return any("**" in _cell(cell, got, wanted(record)) for cell, got in observed(record).items())
+    return any("**" in _cell(cell, got, wanted(record)) for cell, got in observed(record, wanted(record).lasts_s).items())
 
 
 def _vended_row(signal: Signal, each: Moved | None, records: Iterable[Record]) -> str:

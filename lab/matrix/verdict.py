@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from lab.matrix.expected import CELLS, NAME, Expectation
@@ -57,7 +58,7 @@ def _ends(record: Record) -> Iterator[str]:
 
 
 def _cells(record: Record, wanted: Expectation) -> Iterator[str]:
-    for cell, got in observed(record).items():
+    for cell, got in observed(record, wanted.lasts_s).items():
         want = wanted.sees.get(cell, frozenset({OK}))
         if got not in want and not (got == SLOW and want == {OK}):
             yield f"the probe says {got} of {cell}, not {' or '.join(sorted(want))}"
@@ -65,14 +66,14 @@ def _cells(record: Record, wanted: Expectation) -> Iterator[str]:
         yield f"the page {page} fails too"
 
 
-def observed(record: Record) -> dict[str, str]:
-    """``vantage>target`` -> the class of most rounds while the fault was in force."""
+def observed(record: Record, lasts_s: float = inf) -> dict[str, str]:
+    """``vantage>target`` -> the class of most rounds while the fault was in force, at most ``lasts_s`` after it struck."""
     vantages = {"here": record.struck, "there": record.other}
     targets = {"here": f"alb-{record.struck}", "there": f"alb-{record.other}", "name": NAME}
     found = {}
     for cell in CELLS:
         vantage, target = cell.split(">")
-        rounds = [each for each in _during(record) if each.vantage == vantages[vantage]]
+        rounds = [each for each in _during(record) if each.vantage == vantages[vantage] and each.at <= lasts_s]
         found[cell] = most_common((each.classes[targets[target]] for each in rounds), SILENT)
     return found
 
