@@ -43,9 +43,10 @@ class Expectation:
 
     ``page``: the one page that must come, None for nobody. ``or_nobody``: it may also stay away (``why`` says why that is right).
     ``tickets``: diagnoses of severity warning or info that must come; ``may``: that may come too. ``within_s``: lab seconds until page and
-    tickets are there; ``watch_s``: how long nobody else may be told anything. ``sees``: the probe's class of each cell ``vantage>target``
-    where it is not ``ok``; several classes are alternatives. ``lasts_s``: after this AWS itself has mended it. ``pages``: only these pages of the store fail in those cells. ``gap``: why the
-    page does not come yet; nobody else may be woken, and where the page does come the entry has to be corrected.
+    tickets are there; ``watch_s``: how long nobody else may be told anything.
+    ``sees``: the probe's class of each cell ``vantage>target`` where it is not ``ok``; several classes are alternatives. ``pages``: only
+    these pages of the store fail in those cells. ``lasts_s``: after this AWS itself has mended it.
+    ``gap``: why the page does not come yet; nobody else may be woken, and where the page does come the entry has to be corrected.
     """
 
     page: Page | None = None
