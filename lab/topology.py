@@ -1,7 +1,8 @@
 """The lab's store as a topology: the same file format that a user writes for AWS, with the lab's addresses in it.
 
 `document` gives the mapping, `write` puts it as ``topology.yaml`` into the state directory, from where the command line reads it like any
-other. Only what is different in the lab stands here: names, ports, endpoints, and timeouts that suit the lab's speed.
+other. Only what is different in the lab stands here: names, ports, endpoints, and timeouts that suit the lab's speed. It has no objectives: their
+windows are hours and days long, and a lab in which five Regions are lost in twenty minutes has no error budget worth a page.
 """
 
 from __future__ import annotations
@@ -118,10 +119,6 @@ def document(plan: LabPlan) -> dict[str, Any]:
             "degraded_ms": 1000,
             "resolvers": {name: f"127.0.0.1:{region.resolver_port}" for name, region in plan.regions.items()},
         },
-        "objectives": [
-            {"name": "availability", "kind": "availability", "target_percent": 99.9, "window_days": 30},
-            {"name": "latency", "kind": "latency", "target_percent": 99.0, "latency_ms": 1000, "window_days": 30},
-        ],
         "endpoints": {name: {"*": region.aws_endpoint} for name, region in plan.regions.items()},
     }
 
