@@ -1,8 +1,8 @@
 """The lab's store as a topology: the same file format that a user writes for AWS, with the lab's addresses in it.
 
 `document` gives the mapping, `write` puts it as ``topology.yaml`` into the state directory, from where the command line reads it like any
-other. Only what is different in the lab stands here: names, ports, endpoints, and timeouts that suit the lab's speed. It has no objectives: their
-windows are hours and days long, and a lab in which five Regions are lost in twenty minutes has no error budget worth a page.
+other. Only what is different in the lab stands here: names, ports, endpoints, and timeouts that suit the lab's speed. It has no objectives:
+their windows are hours and days long, and a lab in which five Regions are lost in twenty minutes has no error budget worth a page.
 """
 
 from __future__ import annotations
