@@ -24,14 +24,15 @@ def matrix(records: Mapping[str, Record]) -> str:
     """docs/lab/matrix.md."""
     rows = [(fault.name, records.get(fault.name)) for fault in CATALOGUE]
     tried = [record for _, record in rows if record]
-    kept = [record for record in tried if not findings(record, wanted(record))]
+    gaps = [record for record in tried if wanted(record).gap]
+    kept = [record for record in tried if record not in gaps and not findings(record, wanted(record))]
     seconds = sorted(page.opened for record in tried if (page := page_of(record)) and page.diagnosis in {"region-impaired", "store-down"})
     lines = [
         "# This fault, that page, and no other",
         "",
         f"{MADE} (speed {_speeds(tried)}, shoppers in the store).",
-        f"{len(tried)} of {len(rows)} faults were tried, {len(kept)} led to what they must lead to. What that is stands in",
-        "`lab/matrix/expected.py`, with reasons; it is derived from what a person on call has to do",
+        f"{len(tried)} of {len(rows)} faults were tried, {len(kept)} led to what they must lead to, {len(gaps)} are known gaps.",
+        "What a fault must lead to stands in `lab/matrix/expected.py`, with reasons; it is derived from what a person on call has to do",
         "([from the matrix to one page](../alarms/paging.md)), and not from what came out.",
         "",
         "A row is good when, from all-green to all-green: the page came in time, once, with the right diagnosis and subject, or nobody was",
