@@ -34,6 +34,11 @@ def _await_state(ground: Ground, region: str, state: str) -> None:
     ground.await_(f"the probe in {region} is {state}", lambda: _probe(ground, region)["Status"]["State"] == state, SETTLE_WITHIN_S)
 
 
+def _await_update(ground: Ground, region: str) -> None:
+    """A canary that is being updated refuses the next change."""
+    ground.await_(f"the probe in {region} is updated", lambda: _probe(ground, region)["Status"]["State"] != "UPDATING", SETTLE_WITHIN_S)
+
+
 def _stop(ground: Ground, region: str) -> None:
     ground.client("synthetics", region).stop_canary(Name=_probe(ground, region)["Name"])
     _await_state(ground, region, "STOPPED")
@@ -51,7 +56,7 @@ def _configure(ground: Ground, region: str, variables: dict[str, str], drop: tup
     run = {key: value for key, value in canary["RunConfig"].items() if key != "EnvironmentVariables"}
     kept = {key: value for key, value in canary["RunConfig"].get("EnvironmentVariables", {}).items() if key not in drop}
     client.update_canary(Name=canary["Name"], RunConfig={**run, "EnvironmentVariables": kept | variables})
-    ground.await_(f"the probe in {region} is updated", lambda: _probe(ground, region)["Status"]["State"] != "UPDATING", SETTLE_WITHIN_S)
+    _await_update(ground, region)
 
 
 def _skew(ground: Ground, region: str) -> None:
@@ -66,11 +71,13 @@ def _hurry(ground: Ground, region: str) -> int:
     client = ground.client("synthetics", region)
     canary = _probe(ground, region)
     client.update_canary(Name=canary["Name"], RunConfig={"TimeoutInSeconds": 3})
+    _await_update(ground, region)
     return int(canary["RunConfig"]["TimeoutInSeconds"])
 
 
 def _give_time(ground: Ground, region: str, seconds: int) -> None:
     ground.client("synthetics", region).update_canary(Name=_probe(ground, region)["Name"], RunConfig={"TimeoutInSeconds": seconds})
+    _await_update(ground, region)
 
 
 def _hang(ground: Ground, region: str) -> None:
