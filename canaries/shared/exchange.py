@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import re
-import socket
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from canaries.shared.http1 import CutOffError, Incoming, ProtocolError
 from canaries.shared.resolve import Answer, ResolveError
+from canaries.shared.wire import SecureWire, Stream, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -137,7 +137,7 @@ class Connection:
 
     def __init__(self, ask: Ask, resolve: Callable[[str, float], Answer], tls: ssl.SSLContext | None) -> None:
         self._ask, self._resolve, self._tls = ask, resolve, tls
-        self._socket: socket.socket | None = None
+        self._stream: Stream | None = None
         self.opened_at = 0.0
         self.ip: str | None = None
         self.answer: Answer | None = None
@@ -146,13 +146,13 @@ class Connection:
     @property
     def is_open(self) -> bool:
         """Whether there is a connection to reuse."""
-        return self._socket is not None
+        return self._stream is not None
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
     def exchange(self, ask: Ask) -> Exchange:
         """Ask once, on the connection there is or on a new one."""
@@ -162,23 +162,25 @@ class Connection:
         status, headers, text = None, {}, ""
         failure: Failure | None = None
         try:
-            if self._socket is None:
+            if self._stream is None:
                 self.answer = self._resolve(ask.url_host, min(ask.connect_s, ask.total_s))
                 self.ip = self.answer.addresses[ask.turn % len(self.answer.addresses)]
                 marks.append(time.perf_counter())
                 phase = Phase.CONNECT
-                self._connect(ask, deadline)
+                wire = self._connect(ask, self.ip, deadline)
                 marks.append(time.perf_counter())
                 phase = Phase.TLS
                 if ask.secure:
-                    self._secure(ask, deadline)
+                    self._secure(wire, ask, deadline)
                 self.opened_at = time.time()
             else:
                 marks += [marks[0], marks[0]]
             marks.append(time.perf_counter() if ask.secure else marks[-1])
             phase = Phase.TTFB
-            incoming = Incoming(self._receiver(deadline))
-            self._send(ask, deadline)
+            stream = self._stream
+            assert stream is not None
+            incoming = Incoming(lambda size: stream.receive(size, deadline))
+            stream.send(_request(ask), deadline)
             incoming.head()
             marks.append(incoming.first_byte or time.perf_counter())
             phase = Phase.TRANSFER
@@ -194,59 +196,37 @@ class Connection:
             failure = judge(ask, status, headers, text)
         return Exchange(failure, Phases.between(marks, ask.secure), status, self.ip, self.answer, self.certificate_days, headers, text)
 
-    def _connect(self, ask: Ask, deadline: float) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.settimeout(_left(deadline, ask.connect_s))
-        self._socket.connect((self.ip, ask.port))
+    def _connect(self, ask: Ask, ip: str, deadline: float) -> Wire:
+        self._stream = wire = Wire()
+        wire.connect(ip, ask.port, min(deadline, time.perf_counter() + ask.connect_s))
+        return wire
 
-    def _secure(self, ask: Ask, deadline: float) -> None:
-        assert self._socket is not None
-        context = self._tls or ssl.create_default_context()
-        secured = context.wrap_socket(self._socket, server_hostname=ask.url_host, do_handshake_on_connect=False)
-        self._socket = secured
-        secured.settimeout(_left(deadline))
-        secured.do_handshake()
-        expires = _expiry(secured)
+    def _secure(self, wire: Wire, ask: Ask, deadline: float) -> None:
+        secured = SecureWire(wire, self._tls or ssl.create_default_context(), ask.url_host)
+        secured.handshake(deadline)
+        self._stream = secured
+        expires = _expiry(secured.tls)
         self.certificate_days = None if expires is None else (expires - time.time()) / 86400
 
-    def _receiver(self, deadline: float) -> Callable[[int], bytes]:
-        """Read from the socket; every read ends at the deadline, however slowly bytes drip in."""
-        source = self._socket
-        assert source is not None
 
-        def receive(size: int) -> bytes:
-            source.settimeout(_left(deadline))
-            return source.recv(size)
-
-        return receive
-
-    def _send(self, ask: Ask, deadline: float) -> None:
-        assert self._socket is not None
-        default = 443 if ask.secure else 80
-        host = ask.url_host if ask.port == default else f"{ask.url_host}:{ask.port}"
-        lines = [f"{ask.method} {ask.path} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
-        lines += [f"{name}: {value}" for name, value in ask.headers.items()]
-        if ask.data or ask.method == "POST":
-            lines.append(f"Content-Length: {len(ask.data)}")
-        self._socket.settimeout(_left(deadline))
-        self._socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + ask.data)
+def _request(ask: Ask) -> bytes:
+    """The bytes of the request."""
+    default = 443 if ask.secure else 80
+    host = ask.url_host if ask.port == default else f"{ask.url_host}:{ask.port}"
+    lines = [f"{ask.method} {ask.path} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
+    lines += [f"{name}: {value}" for name, value in ask.headers.items()]
+    if ask.data or ask.method == "POST":
+        lines.append(f"Content-Length: {len(ask.data)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + ask.data
 
 
-def _left(deadline: float, at_most: float = 3600.0) -> float:
-    """Seconds until the deadline. Raises TimeoutError when there are none."""
-    left = min(deadline - time.perf_counter(), at_most)
-    if left <= 0:
-        raise TimeoutError("the time for the whole exchange is used up")
-    return left
-
-
-def _expiry(secured: ssl.SSLSocket) -> float | None:
+def _expiry(tls: ssl.SSLObject) -> float | None:
     """When the certificate that the server showed ends, epoch seconds. Decoding one costs more than a whole plain exchange: once each."""
-    shown = secured.getpeercert(binary_form=True) or b""
+    shown = tls.getpeercert(binary_form=True) or b""
     if shown not in _expiries:
         if len(_expiries) >= 100:
             _expiries.clear()
-        text = (secured.getpeercert() or {}).get("notAfter")
+        text = (tls.getpeercert() or {}).get("notAfter")
         _expiries[shown] = ssl.cert_time_to_seconds(text) if isinstance(text, str) else None
     return _expiries[shown]
 
