@@ -157,6 +157,13 @@ def incidents(topology: Topology, here: str) -> dict[str, dict[str, Any]]:
     return {diagnosis.name: diagnosis.incident() for diagnosis in diagnoses(topology, here)}
 
 
+def paged(topology: Topology, here: str) -> str:
+    """The rule that somebody has been told of an outage: by a diagnosis of this Region or, about this Region, by the others."""
+    rules = Rules(topology, here)
+    elsewhere = [rules.impaired[here], rules.broken[here]] if here in topology.regions else []
+    return any_of([*(alarm(diagnosis.name) for diagnosis in diagnoses(topology, here) if diagnosis.pages), *elsewhere])
+
+
 def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> Iterator[Diagnosis]:
     """Diagnoses about the store as a whole; they live in every Region, and the pager joins them by their key."""
     workload = topology.workload

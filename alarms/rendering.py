@@ -15,7 +15,7 @@ import jinja2
 import yaml
 
 from alarms import slo
-from alarms.diagnosis import Diagnosis, Names, alarm, alarm_topic, any_of, diagnoses, ledger_period_s, targets
+from alarms.diagnosis import Diagnosis, Names, alarm_topic, diagnoses, ledger_period_s, paged, targets
 from topology import Topology
 from topology.model import NAME_TARGET, alb_target
 
@@ -103,7 +103,7 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
         "controls": list(topology.routing.controls) if topology.routing else [],
         "topic": alarm_topic(topology, here),
         "diagnoses": list(diagnoses(topology, here)),
-        "paging": any_of(alarm(diagnosis.name) for diagnosis in diagnoses(topology, here) if diagnosis.pages),
+        "paging": paged(topology, here),
         "described": functools.partial(describe, topology),
         "text": lambda kind, subject: TICKETS[kind].format(subject=subject),
         "databases": [

@@ -9,8 +9,12 @@ Each window is one alarm with Period = window and one datapoint, which CloudWatc
 Objectives on the probe stand in every Region for the store's name, and for each load balancer in every Region but its own; those on the
 load balancer's own metrics can only stand in its Region, because alarms read no other Region's metrics.
 
+For a load balancer the best vantage's view counts, as for the diagnoses: one bad path between Regions is a ticket there and no page here.
+For the name every vantage counts, because each stands for the customers who are led like it.
+
 An outage that a diagnosis has paged burns the budget too. That is no second page: the composites' actions are suppressed while the alarm
-``paged`` (any diagnosis of the Region that pages) is in ALARM, and for the short window after it.
+``paged`` (alarms.diagnosis.paged) is in ALARM, and for the short window after it. Those about one Region are suppressed also while its
+routing control is off. That is no term of their rule: it would change when the control is turned on, which ends an extension period.
 """
 
 from __future__ import annotations
@@ -70,7 +74,11 @@ def region_definitions(topology: Topology, region: str, suppressor: str = "") ->
     ``suppressor`` names the alarm that is in ALARM while an outage has been paged already.
     """
     found: list[dict[str, Any]] = []
+    hushes = {}
     for objective, subject, pair in _judged(topology, region):
+        if subject.name not in hushes:
+            hushes[subject.name], extra = _hush(topology, subject, suppressor)
+            found += extra
         long_name, short_name = (_window_name(topology, objective, subject, window) for window in (pair.long_s, pair.short_s))
         present = {item["AlarmName"] for item in found}
         for name, window in ((long_name, pair.long_s), (short_name, pair.short_s)):
@@ -78,7 +86,7 @@ def region_definitions(topology: Topology, region: str, suppressor: str = "") ->
             if name_of_pair not in present:
                 found.append(_window_alarm(topology, region, objective, subject, pair, name_of_pair, window))
         factor = f"-x{pair.factor(objective):g}"
-        found.append(_composite(topology, region, objective, subject, pair, long_name + factor, short_name + factor, suppressor))
+        found.append(_composite(topology, region, objective, subject, pair, long_name + factor, short_name + factor, hushes[subject.name]))
     return found
 
 
@@ -142,7 +150,7 @@ def _window_alarm(
     return {
         "AlarmName": name,
         "AlarmDescription": f"More than {limit:.3%} of the last {_words(window)} failed the objective {objective.name}.",
-        "Metrics": _ratio(topology, region, objective, subject, window),
+        "Metrics": _ratio(topology, region, objective, subject, window, guarded=window == pair.long_s),
         "ComparisonOperator": "GreaterThanThreshold",
         "Threshold": round(limit, 9),
         "EvaluationPeriods": 1,
@@ -151,8 +159,9 @@ def _window_alarm(
     }
 
 
-def _ratio(topology: Topology, region: str, objective: Objective, subject: Subject, window: int) -> list[dict[str, Any]]:
-    """The error ratio from 0 to 1, and 0 where there was too little to judge by."""
+def _ratio(topology: Topology, region: str, objective: Objective, subject: Subject, window: int, guarded: bool) -> list[dict[str, Any]]:
+    """The error ratio from 0 to 1, and 0 where there was too little to judge by. The probe's short windows need no guard of their own: the
+    long window beside them has one, and rounds come as regularly as the clock (customers do not)."""
     latency_s = (objective.latency_ms or 0) / 1000
     if objective.source == "alb":
         balancer = {"LoadBalancer": topology.regions[region].alb.arn_suffix}
@@ -168,14 +177,18 @@ def _ratio(topology: Topology, region: str, objective: Objective, subject: Subje
     a_minute = max(1, int((rounds.until_s - rounds.offset_s) // rounds.every_s) + 1)
     least = max(1, int(LEAST_ROUNDS_SHARE * a_minute * window / 60))
     if objective.kind == "latency":
-        own = {"Workload": topology.workload, "Vantage": region, "Target": subject.target}
-        good = _metric("good", PROBE, "LatencyMs", own, window, f"PR(:{objective.latency_ms or 0:g})")
-        heard = _metric("heard", PROBE, "LatencyMs", own, window, "SampleCount")
-        return [_expression(f"IF(heard >= {least}, 1 - good / 100, 0)"), heard, good]
-    dimensions = {"Workload": topology.workload, "Target": subject.target}
-    up = _metric("up", PROBE, "Up", dimensions, window, "Average")
-    heard = _metric("heard", PROBE, "Up", dimensions, window, "SampleCount")
-    return [_expression(f"IF(heard >= {least}, 1 - up, 0)"), heard, up]
+        dimensions = {"Workload": topology.workload, "Vantage": region, "Target": subject.target}
+        bad, seen = "1 - good / 100", [_metric("good", PROBE, "LatencyMs", dimensions, window, f"PR(:{objective.latency_ms or 0:g})")]
+        heard = _metric("heard", PROBE, "LatencyMs", dimensions, window, "SampleCount")
+    else:
+        dimensions = {"Workload": topology.workload, "Target": subject.target}
+        views = [dimensions] if subject.target == NAME_TARGET else [dimensions | {"Vantage": vantage} for vantage in topology.vantage_names]
+        seen = [_metric(f"up{i}", PROBE, "Up", view, window, "Average") for i, view in enumerate(views)]
+        bad = f"1 - MAX([{', '.join(view['Id'] for view in seen)}])" if len(views) > 1 else "1 - up0"
+        heard = _metric("heard", PROBE, "Up", dimensions, window, "SampleCount")
+    if not guarded:
+        return [_expression(bad), *seen]
+    return [_expression(f"IF(heard >= {least}, {bad}, 0)"), heard, *seen]
 
 
 def _metric(ident: str, namespace: str, name: str, dimensions: dict[str, str], period: int, stat: str) -> dict[str, Any]:
@@ -194,14 +207,11 @@ def _expression(text: str) -> dict[str, Any]:
 def _composite(
     topology: Topology, region: str, objective: Objective, subject: Subject, pair: Pair, long_name: str, short_name: str, suppressor: str
 ) -> dict[str, Any]:
-    topic, names = alarm_topic(topology, region), Names(topology)
-    burning = [alarm(long_name), alarm(short_name)]
-    if topology.routing and subject.name in topology.routing.controls:
-        burning.append(f"NOT {alarm(names('off', subject.name))}")
+    topic = alarm_topic(topology, region)
     composite = {
         "AlarmName": _pair_name(topology, objective, subject, pair),
         "AlarmDescription": f"[{pair.severity}] {_description(objective, subject, pair)}",
-        "AlarmRule": " AND ".join(burning),
+        "AlarmRule": f"{alarm(long_name)} AND {alarm(short_name)}",
         "ActionsEnabled": True,
         "AlarmActions": [topic],
         "OKActions": [topic],
@@ -213,6 +223,23 @@ def _composite(
         "ActionsSuppressorWaitPeriod": SETTLE_S,
         "ActionsSuppressorExtensionPeriod": pair.short_s + SETTLE_S,
     }
+
+
+def _hush(topology: Topology, subject: Subject, paged: str) -> tuple[str, list[dict[str, Any]]]:
+    """The suppressor of the composites about ``subject``, and its definition where it is one of its own."""
+    names = Names(topology)
+    if not topology.routing or subject.name not in topology.routing.controls:
+        return paged, []
+    off = names("off", subject.name)
+    if not paged:
+        return off, []
+    known = {
+        "AlarmName": names("known", subject.name),
+        "AlarmDescription": f"A diagnosis has paged, or {subject.name} is drained: what burns its error budgets is known.",
+        "AlarmRule": f"{alarm(paged)} OR {alarm(off)}",
+        "ActionsEnabled": False,
+    }
+    return names("known", subject.name), [known]
 
 
 def _description(objective: Objective, subject: Subject, pair: Pair) -> str:
