@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import sys
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from canaries.runtime.api import CanaryRefusedError, LogLine, RunRequest, RunResult
@@ -37,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         timeout_s=options.timeout,
         memory_mb=options.memory,
         ephemeral_mb=options.ephemeral,
+        max_retries=options.retries,
         dry_run=options.dry_run,
         log=None if options.json else _print_line,
     )
@@ -44,16 +47,25 @@ def main(arguments: list[str] | None = None) -> int:
     with Sandbox(options.name) as sandbox:
         for _ in range(options.runs):
             try:
-                result = sandbox.run(request)
+                result = _with_retries(sandbox, request, options.json)
             except CanaryRefusedError as error:
                 for problem in error.problems:
                     print(f"{options.bundle}: {problem}", file=sys.stderr)
                 return 2
             passed = passed and result.passed
-            print(json.dumps(_summary(result)) if options.json else _text(result))
             if not result.passed and (advice := hint(options.bundle, options.handler)):
                 print(advice, file=sys.stderr)
     return 0 if passed else 1
+
+
+def _with_retries(sandbox: Sandbox, request: RunRequest, as_json: bool) -> RunResult:
+    """One scheduled run: attempts until one passes or none are left, each printed as it ends; returns the last."""
+    for attempt in range(request.max_retries + 1):
+        result = sandbox.run(replace(request, run_id=str(uuid.uuid4()), retry_attempt=attempt))
+        print(json.dumps(_summary(result)) if as_json else _text(result))
+        if result.passed:
+            break
+    return result
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--memory", type=int, default=1024, help="MB, 960 to 3008, a multiple of 64")
     parser.add_argument("--ephemeral", type=int, default=1024, help="MB that /tmp holds")
     parser.add_argument("--runs", type=int, default=1, help="how many runs of the same warm process")
+    parser.add_argument("--retries", type=int, default=0, help="how often a failed run is tried again, 0 to 2")
     parser.add_argument("--dry-run", action="store_true", help="publish under the names of a dry run")
     parser.add_argument("--aws", action="store_true", help="pass this process's AWS_* variables as the canary's role")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, no log")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 DEFAULT_ACCOUNT = "123456789012"
 PATTERN_NAME = r"[0-9a-z_\-]{1,255}"
@@ -94,6 +94,9 @@ class RunRequest:
     ephemeral_mb  RunConfig.EphemeralStorage: what /tmp holds
     scheduled     when the run was due; absent: now
     retry_attempt 0 for the first attempt
+    max_retries   Schedule.RetryConfig.MaxRetries: how many attempts may follow a failed first one
+    success_with_retries   whether a canary without retries publishes SuccessPercentWithRetries too: AWS's page does not say
+    storage_metric         whether EphemeralStorageUsagePercent is published: AWS names it, without dimensions or the runtimes that have it
     dry_run       metrics go to SuccessPercentDryRun and DurationDryRun
     lab_clock     ``wall0,origin,speed`` (`lab.clock`) or None for the wall's clock
     log           called with every line as it is written, from a thread of the sandbox
@@ -116,6 +119,9 @@ class RunRequest:
     active_tracing: bool = False
     scheduled: float | None = None
     retry_attempt: int = 0
+    max_retries: int = 0
+    success_with_retries: Literal["configured", "always"] = "configured"
+    storage_metric: bool = True
     dry_run: bool = False
     lab_clock: str | None = None
     log: Callable[[LogLine], None] | None = None

@@ -53,6 +53,9 @@ def refusals(request: RunRequest) -> list[str]:
     if request.memory_mb % 64:
         problems.append(f"memoryInMB: {request.memory_mb} is not a multiple of 64")
     problems += _between(request.ephemeral_mb, "runConfig.ephemeralStorage", 1024, 10240)
+    problems += _between(request.max_retries, "schedule.retryConfig.maxRetries", 0, 2)
+    if request.max_retries == 2 and request.timeout_s >= 600:
+        problems.append("timeoutInSeconds must be less than 600 for a canary with maxRetries = 2")
     return problems + _environment_refusals(dict(request.environment))
 
 

@@ -125,7 +125,7 @@ class Sandbox:
         """Send the request and wait for the child's answer within the limits. Raises _ChildLostError."""
         _send(child, to_wire(request))
         deadline = time.monotonic() + clock.wall(request.timeout_s)
-        grace = 0.0
+        grace, disk = 0.0, watch.Peak()
         while True:
             message = _receive(child, POLL_S)
             if message is not None:
@@ -133,6 +133,8 @@ class Sandbox:
                     return message
                 if message["kind"] == "ended":  # the script is done; what is left is saving and publishing
                     grace = UPLOAD_GRACE_S
+                    disk.see(watch.disk_mb(child.root / "tmp"))
+                    _send(child, {"storage_percent": round(100 * disk.mb / request.ephemeral_mb, 2)})
             used = watch.memory_mb(child.process.pid, child.token, request.memory_mb)
             peak.see(used)
             if used > request.memory_mb:
@@ -141,7 +143,8 @@ class Sandbox:
                 )
             if time.monotonic() > deadline + grace:
                 raise _ChildLostError(f"Task timed out after {request.timeout_s:.2f} seconds")
-            if watch.disk_mb(child.root / "tmp") > request.ephemeral_mb * 1.02:
+            disk.see(watch.disk_mb(child.root / "tmp"))
+            if disk.mb > request.ephemeral_mb * 1.02:
                 raise _ChildLostError(f"Error: No space left on device: /tmp holds {request.ephemeral_mb} MB of ephemeral storage")
 
     # ------------------------------------------------------------------ the child

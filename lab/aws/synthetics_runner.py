@@ -210,6 +210,7 @@ class Runner:
             ephemeral_mb=int(config.run.get("EphemeralStorage", 1024)),
             scheduled=tick,
             retry_attempt=run.attempt,
+            max_retries=int(config.schedule.get("RetryConfig", {}).get("MaxRetries", 0)),
             dry_run=bool(run.dry_run),
             lab_clock=self._world.clock.to_environment(),
         )

@@ -19,7 +19,7 @@ import pytest
 from canaries.runtime import CanaryRefusedError, ReasonCode, RunRequest, Sandbox
 from canaries.runtime import TestResult as Outcome
 from canaries.runtime.layout import hint
-from tests.canaries.servers import CREDENTIALS, Runner, bundle
+from tests.canaries.servers import CREDENTIALS, Recorder, Runner, bundle
 
 if TYPE_CHECKING:
     from canaries.runtime import RunResult
@@ -353,15 +353,72 @@ def test_a_run_stores_its_artifacts_in_s3_and_publishes_its_metrics_in_its_own_r
         ("Failed", canary),
         ("SuccessPercent", canary, ("StepName", "two")),
         ("Duration", canary, ("StepName", "three")),
+        ("EphemeralStorageUsagePercent", canary),
     } <= found
-    assert result.published == 12
+    assert not {name for name, *_ in found} & {"RetryCount", "SuccessPercentWithRetries"}
+    assert result.published == 13
 
 
 def test_step_metrics_can_be_switched_off(runner: Runner, moto: str) -> None:
     script = STEPS.replace(
         "async def handler(event, context):", "async def handler(event, context):\n    synthetics_configuration.disable_step_metrics()"
     )
-    assert runner.script(script, credentials={**CREDENTIALS, "AWS_ENDPOINT_URL": moto}).published == 6
+    assert runner.script(script, credentials={**CREDENTIALS, "AWS_ENDPOINT_URL": moto}).published == 7
+
+
+RETRIES = ("RetryCount", "SuccessPercentWithRetries")
+
+
+def of_retries(recorder: Recorder) -> list[tuple[str, float]]:
+    """The datapoints about retries, in order; each by CanaryName alone."""
+    found = [each for each in recorder.data if each["MetricName"] in RETRIES]
+    assert all(each["Dimensions"] == [{"Name": "CanaryName", "Value": "tested"}] for each in found)
+    return [(each["MetricName"], each["Value"]) for each in found]
+
+
+def test_retries_are_counted_and_the_last_attempt_decides(runner: Runner, aws: tuple[Recorder, Recorder]) -> None:
+    """A first attempt that fails says nothing of the run; a run that needed no retry has no RetryCount."""
+    role = {**CREDENTIALS, "AWS_ENDPOINT_URL": aws[0].url}
+    good, bad = PASSING["sync"], FAILING["raises"][0]
+    runner.script(good, credentials=role, max_retries=2)
+    assert of_retries(aws[0]) == [("SuccessPercentWithRetries", 100.0)]
+    runner.script(bad, credentials=role, max_retries=2)
+    assert of_retries(aws[0])[1:] == []
+    runner.script(bad, credentials=role, max_retries=2, retry_attempt=1)
+    assert of_retries(aws[0])[1:] == [("RetryCount", 1.0)]
+    runner.script(bad, credentials=role, max_retries=2, retry_attempt=2)
+    assert of_retries(aws[0])[2:] == [("RetryCount", 1.0), ("SuccessPercentWithRetries", 0.0)]
+
+
+def test_success_with_retries_without_any_retries_is_an_option(runner: Runner, aws: tuple[Recorder, Recorder]) -> None:
+    """AWS's page does not say whether a canary without retries has the metric."""
+    role = {**CREDENTIALS, "AWS_ENDPOINT_URL": aws[0].url}
+    runner.script(PASSING["sync"], credentials=role)
+    assert of_retries(aws[0]) == []
+    runner.script(PASSING["sync"], credentials=role, success_with_retries="always")
+    assert of_retries(aws[0]) == [("SuccessPercentWithRetries", 100.0)]
+
+
+def test_the_most_of_tmp_in_use_is_published(runner: Runner, aws: tuple[Recorder, Recorder]) -> None:
+    """The peak counts, not what is left at the end."""
+    script = (
+        "import os, tempfile, time\ndef handler(event, context):\n path = tempfile.gettempdir() + '/big'\n"
+        " with open(path, 'wb') as f: f.write(b'x' * (256 << 20))\n time.sleep(1)\n os.remove(path)"
+    )
+    role = {**CREDENTIALS, "AWS_ENDPOINT_URL": aws[0].url}
+    runner.script(script, credentials=role)
+    runner.script(PASSING["sync"], credentials=role, storage_metric=False)
+    [seen] = [each["Value"] for each in aws[0].data if each["MetricName"] == "EphemeralStorageUsagePercent"]
+    assert 25 <= seen < 26
+
+
+def test_the_command_tries_a_failed_run_again(runner: Runner, tmp_path: Path) -> None:
+    path = bundle(runner.folder, {"python/canary.py": "def handler(event, context): assert event['retryAttempt'] == 1"})
+    command = [sys.executable, "-m", "canaries.runtime", str(path), "--handler", "canary.handler", "--artifacts", str(tmp_path), "--json"]
+    done = subprocess.run([*command, "--retries", "2"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["FAILED", "PASSED"]
+    assert done.returncode == 0
+    assert subprocess.run([*command, "--retries", "3"], cwd=ROOT, capture_output=True, timeout=60, check=False).returncode == 2
 
 
 def test_a_dry_run_publishes_under_its_own_names(runner: Runner, moto: str) -> None:

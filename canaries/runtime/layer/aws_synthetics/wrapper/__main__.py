@@ -28,9 +28,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from aws_synthetics.wrapper import clock, packages
+from aws_synthetics.wrapper import clock, network, packages
 
 PR_SET_PDEATHSIG = 1
 OPT_ENVIRONMENT = "CROSSWATCH_OPT"
@@ -81,19 +81,24 @@ def main() -> None:
     sys.path.pop(0)
     packages.install(sys.argv[3], str(root / "opt"), sys.argv[4:])
     clock.install(os.environ.pop("CROSSWATCH_LAB_CLOCK", None), float(os.environ.pop("CROSSWATCH_CLOCK_SKEW_S", "0") or 0))
+    network.install(os.environ.pop("CROSSWATCH_NETWORK", None))
     watch = _WriteWatch(f"{root}/")
     sys.addaudithook(watch)
     send(control, {"kind": "ready"})
     pid = os.getpid()
-    for line in control.makefile("rb"):
-        answer = invoke(json.loads(line), root, control, watch)
+    requests = control.makefile("rb")
+    for line in requests:
+        answer = invoke(json.loads(line), root, control, requests, watch)
         if os.getpid() != pid:  # the script forked and let both return; only the first may answer
             os._exit(0)
         send(control, {"kind": "result", **answer})
 
 
-def invoke(request: dict[str, Any], root: Path, control: socket.socket, watch: _WriteWatch) -> dict[str, Any]:
-    """One run; returns the answer's fields. What is not an Exception (sys.exit, KeyboardInterrupt) ends the process, as in Lambda."""
+def invoke(request: dict[str, Any], root: Path, control: socket.socket, requests: BinaryIO, watch: _WriteWatch) -> dict[str, Any]:
+    """One run; returns the answer's fields. What is not an Exception (sys.exit, KeyboardInterrupt) ends the process, as in Lambda.
+
+    When the script is done, the parent is told, and says how much of /tmp it saw in use meanwhile.
+    """
     from aws_synthetics.wrapper import finish
 
     limit = int(request["ephemeral_mb"] * 0.97 * (1 << 20))  # the file system of /tmp takes its share
@@ -124,8 +129,9 @@ def invoke(request: dict[str, Any], root: Path, control: socket.socket, watch: _
     def ended() -> None:
         if os.getpid() != pid:  # a forked copy of the process came this far: it has nothing to report
             os._exit(0)
-        send(control, {"kind": "ended"})
         finish.adopt(sorted(watch.files))
+        send(control, {"kind": "ended"})
+        finish.used_storage(json.loads(requests.readline())["storage_percent"])
 
     asyncio.run(handle(event, context, root / "opt" / "python", ended))
     gc.collect()  # so that a step that was never awaited is warned of in this run's log

@@ -1,7 +1,7 @@
 """What comes after the script: the verdict, the report, the artifacts, the metrics.
 
 Documented: the key layout and the names SyntheticsReport-PASSED.json and -FAILED.json (CloudWatch_Synthetics_Canaries_View_Blueprints,
-"artifacts"), the metrics and their dimensions (CloudWatch_Synthetics_Canaries_metrics). The report's inner shape is not documented by AWS.
+"artifacts"). The report's inner shape is not documented by AWS. The metrics are made in `aws_synthetics.wrapper.metrics`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_synthetics.common import CanaryStatus, synthetics_configuration, synthetics_logger
+from aws_synthetics.common import CanaryStatus, synthetics_logger
 from aws_synthetics.selenium import constants
+from aws_synthetics.wrapper import metrics
 
 if TYPE_CHECKING:
     from aws_synthetics.selenium.synthetics_webdriver import StepRecord
@@ -52,6 +53,7 @@ class _State:
     tmp: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     answer: dict[str, Any] = field(default_factory=dict)
     clients: dict[str, Any] = field(default_factory=dict)
+    storage_percent: float | None = None
 
 
 _state = _State()
@@ -59,7 +61,12 @@ _state = _State()
 
 def begin(request: dict[str, Any], tmp: Path) -> None:
     """A new run."""
-    _state.request, _state.tmp, _state.answer = request, tmp, {}
+    _state.request, _state.tmp, _state.answer, _state.storage_percent = request, tmp, {}, None
+
+
+def used_storage(percent: float) -> None:
+    """The most of the run's /tmp that was in use, in percent."""
+    _state.storage_percent = percent
 
 
 def answer() -> dict[str, Any]:
@@ -204,50 +211,21 @@ def _publish(outcome: Outcome, passed: bool) -> int:
     """Put the run's metrics into the canary's own Region; returns how many datapoints. Does nothing for a run without credentials."""
     if not _state.request["publish"]:
         return 0
-    data = metric_data(outcome, passed, outcome.event["canaryName"], _state.request["dry_run"], time.time())
+    attempt = metrics.Attempt(
+        canary=outcome.event["canaryName"],
+        passed=passed,
+        seconds=outcome.ended - outcome.started,
+        requests=outcome.requests,
+        steps=outcome.steps,
+        number=_state.request["retry_attempt"],
+        retries=_state.request["max_retries"],
+        dry_run=_state.request["dry_run"],
+        storage_percent=_state.storage_percent if _state.request["storage_metric"] else None,
+        success_with_retries=_state.request["success_with_retries"],
+    )
+    data = metrics.data(attempt, time.time())
     _client("cloudwatch").put_metric_data(Namespace=constants.NAMESPACE, MetricData=data)
     return len(data)
-
-
-def metric_data(outcome: Outcome, passed: bool, canary: str, dry_run: bool, now: float) -> list[dict[str, Any]]:
-    """The run's datapoints in the shape of PutMetricData. A dry run has only its two."""
-    flag = synthetics_configuration.get
-    success, duration = 100.0 if passed else 0.0, (outcome.ended - outcome.started) * 1000
-    own = [{"Name": "CanaryName", "Value": canary}]
-    data: list[dict[str, Any]] = []
-
-    def put(name: str, value: float, unit: str, dimensions: list[dict[str, str]]) -> None:
-        stamp = datetime.fromtimestamp(now, UTC)
-        data.append({"MetricName": name, "Dimensions": dimensions, "Timestamp": stamp, "Value": value, "Unit": unit})
-
-    if dry_run:
-        put("SuccessPercentDryRun", success, "Percent", own)
-        put("DurationDryRun", duration, "Milliseconds", own)
-        return data
-    for dimensions in (own, []):
-        put("SuccessPercent", success, "Percent", dimensions)
-        put("Duration", duration, "Milliseconds", dimensions)
-    if not passed:
-        for name, dimensions in (("failed_canary_metric", own), ("aggregated_failed_canary_metric", [])):
-            if flag(name):
-                put("Failed", 1.0, "Count", dimensions)
-    for prefix, dimensions in (("", own), ("aggregated_", [])):
-        for name, option in (
-            ("2xx", "2xx_metric"),
-            ("4xx", "4xx_metric"),
-            ("5xx", "5xx_metric"),
-            ("Failed requests", "failed_requests_metric"),
-        ):
-            count = outcome.requests.get("failed" if name == "Failed requests" else name)
-            if count is not None and flag(prefix + option):
-                put(name, float(count), "Count", dimensions)
-    for step in outcome.steps:
-        of_step = [*own, {"Name": "StepName", "Value": step.name}]
-        if flag("step_success_metric"):
-            put("SuccessPercent", 0.0 if step.error else 100.0, "Percent", of_step)
-        if flag("step_duration_metric"):
-            put("Duration", (step.ended - step.started) * 1000, "Milliseconds", of_step)
-    return data
 
 
 def _client(service: str) -> Any:
