@@ -18,7 +18,6 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
 
 from crosswatch_exporters.aws.credentials import CredentialProvider
 from crosswatch_exporters.blocks import LOG_LIMITS, METRIC_LIMITS, TRACE_LIMITS
@@ -42,6 +41,7 @@ from crosswatch_exporters.resource import log_group_of, make_resource, process_a
 from crosswatch_exporters.self_metrics import observe_ledger
 from crosswatch_exporters.sender import Sender
 from crosswatch_exporters.settings import MIB, Settings, read_settings
+from crosswatch_exporters.tracing.provider import tracer_provider
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Providers:
         self._built_before = False
         self._ledger = Ledger()
         sampler = sampler_from(settings.sampler, settings.sampler_argument, settings.asgi_event_spans, settings.tail == "on")
-        self.tracers = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False, active_span_processor=self._spans)
+        self.tracers = tracer_provider(self._spans, sampler=sampler, resource=resource, shutdown_on_exit=False)
         self.loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
         if "logs" in settings.routes:
             self.loggers.add_log_record_processor(self._records)

@@ -22,6 +22,7 @@ from crosswatch_exporters.blocks import Block
 from crosswatch_exporters.ledger import Account, Loss
 from crosswatch_exporters.packing import UNENCODABLE, Lose, Pack, Prepared
 from crosswatch_exporters.queues import BlockQueue
+from crosswatch_exporters.tracing.span import LeanSpan
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +197,18 @@ class SpanIntake(SynchronousMultiSpanProcessor):
             self.put_unsampled(span)
         if self._span_processors:
             super().on_end(span)
+
+    def on_lean_end(self, span: LeanSpan) -> None:
+        """Hand a finished lean span over; the service's processors get what the SDK would have given them."""
+        others = self._span_processors
+        if others:
+            super()._on_ending(span)
+        if span.get_span_context().trace_flags & 1:
+            self.put(span)
+        elif self.put_unsampled is not None:
+            self.put_unsampled(span)
+        if others:
+            super().on_end(span._readable_span())
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until what has arrived is delivered."""

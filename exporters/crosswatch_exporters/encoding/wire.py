@@ -144,5 +144,7 @@ def items_of(attributes: Any) -> Collection[tuple[str, Any]]:
     """
     if not attributes:
         return ()
+    if isinstance(attributes, dict):
+        return attributes.items()
     inner = getattr(attributes, "_dict", None)
     return inner.items() if type(inner) is dict else attributes.items()
