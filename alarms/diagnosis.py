@@ -8,6 +8,8 @@ is so; the rules here turn them into diagnoses that exclude each other, so that 
     impaired-A     Region A does not serve and is not drained: drain it
     partial-A      Region A serves, but one of its pages fails whoever asks: nobody can, say, see a cart
     store-partial  the same in every Region
+    split-D        two clusters of the database D take writes, and drift apart
+    stuck-D        no cluster of the database D takes writes, for longer than a failover takes
     writes-fail    pages are served, and no synthetic order is acknowledged anywhere (only where a ledger is scheduled)
     drained-A      the same, but its control is off: nobody has to act
     name-down      the name does not answer although the Regions do
@@ -17,13 +19,15 @@ is so; the rules here turn them into diagnoses that exclude each other, so that 
     differ-A       vantages disagree about Region A for minutes: a path or part of the Region is bad
 
 `lost-A` (A is not seen up and A's own vantage is silent) is quick evidence; it counts only until `blind-A` has noticed that the vantage
-is gone for good, so that a canary known to be dead does not lower the bar. With two vantages a full cut between two Regions looks the
-same from both sides as the loss of the other one: both pages then carry one deduplication key and say that this cannot be decided.
+is gone for good, so that a canary known to be dead does not lower the bar. What customers meet at once is paged before what a database
+says of itself: a Region that is down first, then a split, then a broken page, then a failover that does not end. With two vantages a full
+cut between two Regions looks the same from both sides as the loss of the other one: both pages then carry one deduplication key and say
+that this cannot be decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -135,15 +139,25 @@ class Rules:
             else any_of([all_of([alarm(name("lost", region)), *none_of([self.blind[region]])]), self.down[region]])
             for region in topology.regions
         }
+        self.split = {database: alarm(name("writers-many", database)) for database in topology.databases}
+        self.stuck = {database: alarm(name("writers-none", database)) for database in topology.databases}
         alike = [*self.broken.values(), *none_of([self.store_down, *self.impaired.values(), self.name_down, *self.off.values()])]
+        alike += none_of(self.split.values())
         self.store_partial = all_of(alike)
         self.unplaced = alarm(name("unplaced")) if ledger_period_s(topology) else None
+        self.outage = [self.store_down, *self.undrained(self.impaired), self.name_down, *([self.all_off] if self.off else [])]
+
+    def undrained(self, evidence: Mapping[str, str]) -> list[str]:
+        """For each Region the rule that ``evidence`` says so and customers are still sent there: what is paged, and not merely known."""
+        return [all_of([rule, *none_of([self.off[region]])]) if region in self.off else rule for region, rule in evidence.items()]
 
 
 def diagnoses(topology: Topology, here: str) -> Iterator[Diagnosis]:
     """The composite alarms that live in Region ``here``. An alarm about a Region lives in the others, which survive it."""
     name, rules = Names(topology), Rules(topology, here)
     yield from _whole_store(topology, here, name, rules)
+    for database in topology.databases:
+        yield from _about_writers(topology, here, database, name, rules)
     for region in topology.regions:
         if region != here:
             yield from _about_region(topology, here, region, name, rules)
@@ -237,6 +251,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
                 [
                     rules.unplaced,
                     *none_of([rules.store_down, *rules.impaired.values(), rules.name_down, *rules.broken.values()]),
+                    *none_of([*rules.split.values(), *rules.stuck.values()]),
                     *(none_of([rules.all_off]) if rules.off else []),
                 ]
             ),
@@ -259,6 +274,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
             [
                 *rules.blind.values(),
                 *none_of([rules.store_down, *rules.impaired.values(), rules.name_down, *rules.broken.values()]),
+                *none_of([*rules.split.values(), *rules.stuck.values()]),
                 *(none_of([rules.all_off]) if rules.off else []),
                 *(none_of([rules.unplaced]) if rules.unplaced else []),
             ]
@@ -285,6 +301,51 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
         dedup_key=f"{workload}/dns-disagrees",
         suppressor=name("dark"),
     )
+
+
+def _about_writers(topology: Topology, here: str, database: str, name: Names, rules: Rules) -> Iterator[Diagnosis]:
+    """Diagnoses about the writer of a global database. They live in every Region: each asks RDS, and the pager joins them by their key.
+
+    The alarm cannot know which of two writers shall stay, so the page names the runbooks and starts none.
+    """
+    workload, runbooks, split, stuck = topology.workload, topology.runbooks, rules.split[database], rules.stuck[database]
+    minutes = topology.databases[database].failover_s // 60
+    yield Diagnosis(
+        name=name("split-writer", database),
+        kind="split-writer",
+        region=here,
+        severity="critical",
+        subject=database,
+        rule=all_of([split, *none_of(rules.outage)]),
+        summary=f"two clusters of {database} take writes",
+        description=(
+            f"RDS says that more than one cluster of {database} takes writes: what customers write is divided, and drifts apart. "
+            f"Choose the one that stays, and drain the other's Region ({runbooks.drain.document}). Look at what only the other one has"
+            f"{_named(runbooks.missing_transactions)}; then it is deleted, and rebuilt as a secondary"
+            f"{_named(runbooks.rebuild.get(database))}."
+        ),
+        dedup_key=f"{workload}/split-writer/{database}",
+    )
+    yield Diagnosis(
+        name=name("failover-stuck", database),
+        kind="failover-stuck",
+        region=here,
+        severity="critical",
+        subject=database,
+        rule=all_of([stuck, *none_of([*rules.outage, *rules.undrained(rules.broken), split])]),
+        summary=f"no cluster of {database} takes writes",
+        description=(
+            f"For {minutes} minutes RDS has named no cluster of {database} that takes writes: a failover or switchover does not end. "
+            "Look at FailoverState in DescribeGlobalClusters, at the events of both clusters, and at the runbook that began it. If RDS has "
+            f"given up, fail over again{_named(runbooks.failover.get(database))}."
+        ),
+        dedup_key=f"{workload}/failover-stuck/{database}",
+    )
+
+
+def _named(runbook: Runbook | None) -> str:
+    """A runbook's document in brackets, for the middle of a sentence."""
+    return f" ({runbook.document})" if runbook else ""
 
 
 def _about_region(topology: Topology, here: str, region: str, name: Names, rules: Rules) -> Iterator[Diagnosis]:
@@ -317,7 +378,7 @@ def _about_region(topology: Topology, here: str, region: str, name: Names, rules
             [
                 rules.broken[region],
                 *(none_of([off]) if off else []),
-                *none_of([impaired, rules.store_down, rules.name_down, rules.store_partial]),
+                *none_of([impaired, rules.store_down, rules.name_down, rules.store_partial, *rules.split.values()]),
             ]
         ),
         summary=f"part of {workload} fails in {region}",

@@ -20,7 +20,7 @@ from topology import Topology
 from topology.model import NAME_TARGET, alb_target
 
 TEMPLATES = Path(__file__).parent / "templates"
-TEMPLATE_NAMES = ("probe.yaml.j2", "ledger.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2")
+TEMPLATE_NAMES = ("probe.yaml.j2", "writers.yaml.j2", "ledger.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2")
 DESCRIPTION_LIMIT = 1024
 
 TICKETS = {
@@ -106,6 +106,7 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
         "paging": paged(topology, here),
         "described": functools.partial(describe, topology),
         "text": lambda kind, subject: TICKETS[kind].format(subject=subject),
+        "writers": [{"name": name, "failover_minutes": database.failover_s // 60} for name, database in topology.databases.items()],
         "databases": [
             {
                 "name": name,

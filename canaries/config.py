@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from canaries.journey.settings import JourneySettings
 from canaries.ledger.settings import LedgerSettings
-from canaries.probe.settings import Arc, Page, ProbeSettings, Rounds
+from canaries.probe.settings import Arc, Database, Page, ProbeSettings, Rounds
 from canaries.shared.settings import encode
 from canaries.shared.target import NAME, Limits, Target
 from topology.model import NAME_TARGET, alb_target
@@ -34,6 +34,8 @@ def probe_config(topology: Topology, vantage: str) -> dict[str, Any]:
             write_to=write_to(topology),
             rounds=Rounds(**probe.rounds.model_dump()),
             arc=Arc(dict(topology.routing.cluster_endpoints), dict(topology.routing.controls)) if topology.routing else None,
+            databases={name: Database(each.global_cluster, dict(each.clusters)) for name, each in topology.databases.items()},
+            rds={region: topology.endpoint(region, "rds") for each in topology.databases.values() for region in each.clusters},
         )
     )
 

@@ -21,8 +21,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 GRID = 24
 PALETTE = ("#1f6fb2", "#c96a12", "#3a8f5c", "#8a56a8", "#a83a50", "#5f6b76")
 """One colour a Region, the same in every widget; red is kept for faults."""
-DIAGNOSES = ("store-down", "all-off", "name-down", "blind-all", "dns-disagrees")
-ABOUT_REGION = ("impaired", "drained", "differ")
+DIAGNOSES = ("store-down", "all-off", "name-down", "store-partial", "blind-all", "dns-disagrees")
+ABOUT_REGION = ("impaired", "partial", "drained", "differ")
+ABOUT_DATABASE = ("split-writer", "failover-stuck")
 
 
 def bodies(topology: Topology) -> dict[str, str]:
@@ -78,6 +79,7 @@ def context(topology: Topology) -> dict[str, Any]:
         "degraded_ms": topology.probe.degraded_ms,
         "load_balancers": {name: region.alb.arn_suffix for name, region in topology.regions.items()},
         "services": list(topology.services),
+        "writers": list(topology.databases),
         "databases": [
             {"name": name, "region": region, "cluster": cluster, "source": source}
             for name, database in topology.databases.items()
@@ -109,8 +111,9 @@ def context(topology: Topology) -> dict[str, Any]:
 
 
 def alarm_arns(topology: Topology, here: str) -> list[str]:
-    """The ARNs of the diagnoses that live in ``here``: the whole store's, then those about each other Region."""
+    """The ARNs of the diagnoses that live in ``here``: the whole store's, each database's, then those about each other Region."""
     names = [f"{topology.workload}-{kind}" for kind in DIAGNOSES if topology.routing or kind != "all-off"]
+    names += [f"{topology.workload}-{kind}-{database}" for database in topology.databases for kind in ABOUT_DATABASE]
     others = [region for region in topology.regions if region != here]
     names += [f"{topology.workload}-{kind}-{region}" for region in others for kind in ABOUT_REGION if topology.routing or kind != "drained"]
     names += [f"{topology.workload}-blind-{vantage}" for vantage in topology.vantage_names if vantage != here]

@@ -201,7 +201,7 @@ class Sight:
         }
 
     def _freshest(self, matrices: dict[str, dict[str, Any]]) -> tuple[str | None, dict[str, dict[str, dict[str, Any]]]]:
-        """The matrix from the Region that knows most lately; latencies, which each vantage writes at home only, from wherever they are."""
+        """The matrix from the Region that knows most lately; what each vantage writes at home only (latency, degraded) from there."""
         silent = {
             vantage: {target: {"state": "silent", "latency_ms": None, "at": None} for target in self._topology.targets}
             for vantage in self._topology.vantage_names
@@ -217,9 +217,11 @@ class Sight:
         merged = held[best]
         for vantage, row in merged.items():
             for target, cell in row.items():
-                if cell["latency_ms"] is None and cell["state"] in {"up", "degraded"}:
-                    known = [matrix[vantage][target]["latency_ms"] for matrix in held.values()]
-                    cell["latency_ms"] = next((value for value in known if value is not None), None)
+                at_home = held.get(vantage, {}).get(vantage, {}).get(target)
+                if at_home and cell["state"] in {"up", "degraded"}:
+                    cell["latency_ms"] = at_home["latency_ms"]
+                    if at_home["state"] == "degraded" and at_home["at"] >= cell["at"]:
+                        cell["state"] = "degraded"
         return best, merged
 
     def _routing(self) -> dict[str, str]:

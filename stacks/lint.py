@@ -72,6 +72,24 @@ def _networks(state: Desired) -> Iterator[Problem]:
                 )
 
 
+def _databases(state: Desired) -> Iterator[Problem]:
+    """Which clusters take writes is read from RDS: in the own Region, and in a cluster's Region when it left the global database."""
+    topology = state.topology
+    regions = sorted({region for database in topology.databases.values() for region in database.clusters})
+    for vantage in topology.vantage_names:
+        network = topology.network(vantage)
+        away = [region for region in regions if region != vantage and not topology.endpoint(region, "rds")]
+        if network is not None and network.writes_through == "peered-endpoint" and away:
+            yield Problem(
+                f"the probe in {vantage} stands behind peered interface endpoints and none leads to RDS in {', '.join(away)}: "
+                "a cluster there that left its global database cannot be looked at, and a second writer is not seen from here",
+                f"name one under endpoints.{away[0]}.rds (and give {vantage} one of its own), or use a NAT (writes_through: nat)",
+                key=f"regions.{vantage}.network",
+                severity="warning",
+                check="placement/database-reads",
+            )
+
+
 def _placement(state: Desired) -> Iterator[Problem]:
     """An alarm about a Region that acts must live in another one."""
     for region, part in state.regions.items():
@@ -171,4 +189,4 @@ def _judge_runtime(wanted: str, region: str, versions: list[dict[str, Any]]) -> 
         yield Problem(what, f"move to {newest_name} before", key="probe.runtime", severity="warning", check="runtime/ending")
 
 
-CHECKS: tuple[Lint, ...] = (_vantages, _networks, _placement, _alarms, _dashboards, _limits)
+CHECKS: tuple[Lint, ...] = (_vantages, _networks, _databases, _placement, _alarms, _dashboards, _limits)

@@ -29,7 +29,8 @@ def allow(sid: str, actions: list[str], resources: list[str], condition: dict[st
 
 
 def canary(topology: Topology, names: Names, kind: str) -> list[Statement]:
-    """A canary: its artifacts, its log group, metrics in the namespaces that are its own, traces, and the routing states it reads."""
+    """A canary: its artifacts, its log group, metrics in the namespaces that are its own, traces, and the states it reads:
+    routing controls, and which clusters take writes."""
     bucket = f"arn:aws:s3:::{names.bucket}"
     groups = f"arn:aws:logs:{names.region}:{names.account}:log-group:/aws/lambda/cwsyn-{names.workload}-{kind}-*"
     namespaces = ["CloudWatchSynthetics", LEDGER if kind == "ledger" else PROBE]
@@ -46,6 +47,12 @@ def canary(topology: Topology, names: Names, kind: str) -> list[Statement]:
     if kind == "probe" and topology.routing:
         read = ["route53-recovery-cluster:GetRoutingControlState"]
         statements.append(allow("Routing", read, sorted(topology.routing.controls.values())))
+    if kind == "probe" and topology.databases:
+        databases, rds = topology.databases.values(), f"arn:aws:rds:{{}}:{names.account}:"
+        globals_ = sorted(f"{rds.format('')}global-cluster:{each.global_cluster}" for each in databases)
+        clusters = sorted(f"{rds.format(region)}cluster:{name}" for each in databases for region, name in each.clusters.items())
+        statements.append(allow("Writers", ["rds:DescribeGlobalClusters"], globals_))
+        statements.append(allow("WritersAlone", ["rds:DescribeDBClusters"], clusters))
     network = topology.network(names.region)
     return [*statements, *_interfaces(network, names)] if network else statements
 

@@ -59,7 +59,7 @@ CATALOGUE: tuple[Signal, ...] = (
         "probe",
         "1 when the target is up but slow or in part wrong",
         SILENT_PROBE,
-        placement.matrix,
+        placement.own_matrix,
         resolution_s=1,
     ),
     Signal(
@@ -116,6 +116,16 @@ CATALOGUE: tuple[Signal, ...] = (
         "DNS or routing state could not be read",
         placement.workload,
         resolution_s=1,
+    ),
+    Signal(
+        PROBE,
+        "Writers",
+        ("Workload", "Database"),
+        "None",
+        "probe",
+        "how many clusters of the database take writes, as RDS says; 0 while it moves the writer",
+        "RDS could not be asked: unknown, not 0",
+        placement.by_database,
     ),
     Signal(
         PROBE,

@@ -102,12 +102,13 @@ class Routing(Model):
 
 
 class Database(Model):
-    """An Aurora global database: one cluster a Region, one of them the writer."""
+    """An Aurora global database: one cluster a Region, one of them the writer. A failover is stuck after ``failover_s``."""
 
     global_cluster: str
     engine: Literal["aurora-mysql", "aurora-postgresql"] = "aurora-mysql"
     clusters: dict[RegionName, str]
     rpo_s: int = Field(default=60, ge=1)
+    failover_s: int = Field(default=300, ge=120, le=3600, multiple_of=60)
 
 
 class Table(Model):

@@ -43,6 +43,11 @@ def by_controlled_region(topology: Topology) -> Places:
     return everywhere(topology, (("*", {"Region": region}) for region in (topology.routing.controls if topology.routing else ())))
 
 
+def by_database(topology: Topology) -> Places:
+    """The global databases: every vantage asks RDS about each."""
+    return everywhere(topology, (("*", {"Database": database}) for database in topology.databases))
+
+
 def own_matrix(topology: Topology) -> Places:
     for vantage in topology.vantage_names:
         for target in topology.targets:

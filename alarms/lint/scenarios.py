@@ -28,6 +28,7 @@ HEALTHY = {
     "Alive": 1.0,
     "RoutingOn": 1.0,
     "DnsAgrees": 1.0,
+    "Writers": 1.0,
     "WriteOk": 1.0,
     "Degraded": 0.0,
     "LatencyMs": 120.0,

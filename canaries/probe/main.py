@@ -18,6 +18,7 @@ from canaries.probe import metrics, report, verdict
 from canaries.probe.arc import RoutingReader
 from canaries.probe.rounds import Prober, Round, grid
 from canaries.probe.settings import ProbeSettings
+from canaries.probe.writers import WriterReader
 from canaries.shared import aws, settings, trace
 from canaries.shared.publish import Writer
 
@@ -39,6 +40,7 @@ class Warm:
     settings: ProbeSettings
     prober: Prober
     writer: Writer
+    writers: WriterReader
     xray: Any
 
 
@@ -49,6 +51,7 @@ async def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Entry point of the bundle. Returns a summary; the run fails through its steps."""
     del event
     warm = _warm[0] if _warm else _start(CONFIGURATION)
+    warm.writers.begin()
     warm.prober.user_agent = str(synthetics_webdriver.get_canary_user_agent_string())
     started = time.time()
     run, segment = trace.TraceId.new(started), trace.span_id()
@@ -79,6 +82,7 @@ def _start(configuration: Path) -> Warm:
         settings=loaded,
         prober=Prober(loaded, routing),
         writer=Writer(metrics.NAMESPACE, loaded.write_to, limits.write_s),
+        writers=WriterReader(loaded.vantage, loaded.databases, loaded.rds),
         xray=aws.client("xray", loaded.vantage, loaded.trace_to, limits.write_s),
     )
     _warm.append(warm)
@@ -99,10 +103,11 @@ def _rounds(warm: Warm, run: trace.TraceId, remaining_s: Callable[[], float]) ->
         time.sleep(max(0.0, pause))
         seen = warm.prober.round(slot, run)
         last = slot == slots[-1] or remaining_s() < (slot + plan.every_s - time.time()) + worst_s + END_RESERVE_S
-        data = metrics.data(warm.settings, seen, last)
+        writers = warm.writers.take()
+        data = metrics.data(warm.settings, seen, last, writers.counts)
         own = metrics.own_data(warm.settings, seen, {region: error is None for region, error in warm.writer.last.items()})
         writes = warm.writer.write({region: data + own if region == warm.settings.vantage else data for region in warm.settings.write_to})
-        print(report.line(warm.settings, seen, run, writes), flush=True)
+        print(report.line(warm.settings, seen, run, writes, writers), flush=True)
         yield seen
 
 

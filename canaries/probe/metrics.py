@@ -17,8 +17,9 @@ NAMESPACE: Final = "Crosswatch/Probe"
 LEASE_SLOTS: Final = 2
 
 
-def data(settings: ProbeSettings, seen: Round, last: bool) -> list[dict[str, Any]]:
-    """What goes to every Region. ``last``: this is the run's last round, so Alive is also written ahead, over the pause until the next."""
+def data(settings: ProbeSettings, seen: Round, last: bool, writers: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+    """What goes to every Region. ``last``: this is the run's last round, so Alive is also written ahead, over the pause until the next.
+    ``writers``: how many clusters of each database take writes, where that was read since the last round."""
     put = _Datums(settings.workload)
     vantage = settings.vantage
     for target, cell in seen.cells.items():
@@ -27,7 +28,6 @@ def data(settings: ProbeSettings, seen: Round, last: bool) -> list[dict[str, Any
             put.add("Up", up, seen.slot, Target=target)
             put.add("Whole", float(not any(look.failed for look in seen.looks if look.target == target)), seen.slot, Target=target)
         put.add("Up", up, seen.slot, Vantage=vantage, Target=target)
-        put.add("Degraded", 1.0 if cell is Cell.DEGRADED else 0.0, seen.slot, Vantage=vantage, Target=target)
     put.add("Sighted", float(seen.sighted), seen.slot)
     put.add("Sighted", float(seen.sighted), seen.slot, Vantage=vantage)
     for ahead in range(LEASE_SLOTS + 1 if last else 1):
@@ -36,12 +36,17 @@ def data(settings: ProbeSettings, seen: Round, last: bool) -> list[dict[str, Any
         put.add("RoutingOn", float(on), seen.slot, Region=region)
     if seen.agrees is not None:
         put.add("DnsAgrees", float(seen.agrees), seen.slot)
+    for database, count in (writers or {}).items():
+        put.add("Writers", float(count), seen.slot, Database=database)
     return put.datums
 
 
 def own_data(settings: ProbeSettings, seen: Round, writes: Mapping[str, bool]) -> list[dict[str, Any]]:
-    """What only the vantage's own Region gets: latencies, certificates, and whether the last write to each Region went through."""
+    """What only the vantage's own Region gets: what is degraded, latencies, certificates, and whether the last write to each Region went
+    through."""
     put = _Datums(settings.workload)
+    for name, cell in seen.cells.items():
+        put.add("Degraded", 1.0 if cell is Cell.DEGRADED else 0.0, seen.slot, Vantage=settings.vantage, Target=name)
     for target in settings.targets:
         looks = [look for look in seen.looks if look.target == target.name]
         values = [look.last.phases.total for look in looks if look.last.ok]

@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from canaries.probe.rounds import Round
     from canaries.probe.settings import ProbeSettings
     from canaries.probe.verdict import Look
+    from canaries.probe.writers import Writers
     from canaries.shared.trace import TraceId
 
 LINE_LIMIT: Final = 16 * 1024
 
 
-def line(settings: ProbeSettings, seen: Round, run: TraceId, writes: Mapping[str, str | None]) -> str:
-    """A round as one line of JSON, at most `LINE_LIMIT` bytes: failed looks first, then the others as long as there is room."""
+def line(settings: ProbeSettings, seen: Round, run: TraceId, writes: Mapping[str, str | None], writers: Writers | None = None) -> str:
+    """A round as one line of JSON, at most `LINE_LIMIT` bytes: failed looks first, then the others as long as there is room.
+
+    ``writers`` is there in the round after RDS was asked: how many clusters of each database take writes, or why that is not known.
+    """
     base: dict[str, Any] = {
         "crosswatch": "probe",
         "workload": settings.workload,
@@ -32,6 +36,8 @@ def line(settings: ProbeSettings, seen: Round, run: TraceId, writes: Mapping[str
         "dns_agrees": seen.agrees,
         "writes": {region: error or "ok" for region, error in writes.items()},
     }
+    if writers and (writers.counts or writers.unknown):
+        base["writers"] = {**writers.counts, **writers.unknown}
     if seen.pooled is not None:
         base["pooled"] = {
             "ip": seen.pooled.exchange.ip,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from canaries.shared.target import Common
 
@@ -35,11 +35,22 @@ class Arc:
     controls: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An Aurora global database: its GlobalClusterIdentifier, and the DBClusterIdentifier of its cluster in each Region."""
+
+    global_cluster: str
+    clusters: dict[str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSettings(Common):
-    """All of it. ``write_to`` maps every Region that observations go to onto a private CloudWatch endpoint, or None for AWS's own."""
+    """All of it. ``write_to`` maps every Region that observations go to onto a private CloudWatch endpoint, or None for AWS's own;
+    ``rds`` does the same for the Regions in which RDS is asked about ``databases``."""
 
     pages: tuple[Page, ...]
     write_to: dict[str, str | None]
     rounds: Rounds = Rounds()
     arc: Arc | None = None
+    databases: dict[str, Database] = field(default_factory=dict)
+    rds: dict[str, str | None] = field(default_factory=dict)

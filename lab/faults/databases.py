@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from lab import admin
 from lab.data.aurora import read_writer, set_writer
 from lab.faults.fault import Fault, Where
 from lab.plan import DATABASES
+from lab.store import names
 
 if TYPE_CHECKING:
     from lab.faults.ground import Ground
@@ -77,14 +79,31 @@ def _undo_on_standbys(database: str, what: str, ground: Ground, _region: str, st
 
 
 def _second_writer(database: str, ground: Ground, _region: str) -> str:
+    """Remove a secondary from the global database, as anybody may who has the right to: RDS promotes it to a database of its own."""
     usurper = _standbys(ground, database)[0]
-    _tell(ground, usurper, database, "promote")
+    ground.client("rds", usurper).remove_from_global_cluster(
+        GlobalClusterIdentifier=names.global_cluster(database), DbClusterIdentifier=_arn(ground, database, usurper)
+    )
     return usurper
 
 
 def _one_writer(database: str, ground: Ground, _region: str, usurper: str) -> None:
-    _tell(ground, usurper, database, "follow", {"region": read_writer(ground.plan, database)})
+    """Delete the cluster, with what only it has, and make it a secondary again, unless somebody has done so meanwhile."""
+    client, cluster, instance = ground.client("rds", usurper), names.db_cluster(database, usurper), names.db_instance(database, usurper)
+    (found,) = client.describe_global_clusters(GlobalClusterIdentifier=names.global_cluster(database))["GlobalClusters"]
+    if _arn(ground, database, usurper) not in {member["DBClusterArn"] for member in found["GlobalClusterMembers"]}:
+        with contextlib.suppress(client.exceptions.DBInstanceNotFoundFault):
+            client.delete_db_instance(DBInstanceIdentifier=instance, SkipFinalSnapshot=True)
+        with contextlib.suppress(client.exceptions.DBClusterNotFoundFault):
+            client.delete_db_cluster(DBClusterIdentifier=cluster, SkipFinalSnapshot=True)
+        engine = {"DBClusterIdentifier": cluster, "Engine": found["Engine"]}
+        client.create_db_cluster(GlobalClusterIdentifier=found["GlobalClusterIdentifier"], **engine)
+        client.create_db_instance(DBInstanceIdentifier=instance, DBInstanceClass="db.r8g.large", **engine)
     _await_replication(ground, database)
+
+
+def _arn(ground: Ground, database: str, region: str) -> str:
+    return f"arn:aws:rds:{region}:{ground.plan.account}:cluster:{names.db_cluster(database, region)}"
 
 
 def _half_way(database: str, ground: Ground, _region: str) -> str:
@@ -160,8 +179,8 @@ FAULTS = (
     Fault(
         "orders-two-writers",
         "databases",
-        "A standby of Orders was promoted behind everybody's back: two Regions take writes, and drift apart.",
-        "two clusters of orders say that they are writers",
+        "A standby of Orders was removed from the global database, which promotes it: two Regions take writes, and drift apart.",
+        "two clusters of orders say that they are writers; RDS names one of them no member of the global database",
         Where.LAB,
         partial(_second_writer, "orders"),
         partial(_one_writer, "orders"),
@@ -170,7 +189,7 @@ FAULTS = (
         "orders-failover-stuck",
         "databases",
         "A failover of Orders stops half-way: the endpoint points to the new Region, whose database is still a reader.",
-        "writes to orders fail as read-only",
+        "writes to orders fail as read-only; RDS says failing-over and names no writer",
         Where.LAB,
         partial(_half_way, "orders"),
         partial(_back, "orders"),

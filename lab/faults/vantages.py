@@ -1,4 +1,4 @@
-"""The vantages: a canary that was stopped, hangs, has too little time, or a clock that is off."""
+"""The vantages: a canary that was stopped, hangs, has too little time, no network, or a clock that is off."""
 
 from __future__ import annotations
 
@@ -65,6 +65,14 @@ def _skew(ground: Ground, region: str) -> None:
 
 def _straighten(ground: Ground, region: str, _memory: None) -> None:
     _configure(ground, region, {}, drop=("CROSSWATCH_CLOCK_SKEW_S",))
+
+
+def _unplug(ground: Ground, region: str) -> None:
+    _configure(ground, region, {"CROSSWATCH_NETWORK": "down"})
+
+
+def _plug_in(ground: Ground, region: str, _memory: None) -> None:
+    _configure(ground, region, {}, drop=("CROSSWATCH_NETWORK",))
 
 
 def _hurry(ground: Ground, region: str) -> int:
@@ -148,5 +156,14 @@ FAULTS = (
         Where.REGION,
         _skew,
         _straighten,
+    ),
+    Fault(
+        "vantage-network-down",
+        "vantages",
+        "The probe of one Region loses its network: it reaches no target, no name server and no CloudWatch, while its Region serves.",
+        "the canary's runs cannot save their artifacts; its log says that every look and every write failed",
+        Where.REGION,
+        _unplug,
+        _plug_in,
     ),
 )

@@ -35,16 +35,28 @@ def raised(topology: Topology, here: str, on: frozenset[str]) -> dict[str, str]:
     return {d.kind + ":" + d.subject: d.severity for d, rule in rules if rule.holds(lambda name: "ALARM" if name in on else "OK")}
 
 
+CATALOGS_WRITERS = {"retail-writers-many-catalog", "retail-writers-none-catalog"}
 RULES = {(here, diagnosis.name): composite.parse(diagnosis.rule) for here in (HERE, THERE) for diagnosis in diagnoses(load(EXAMPLE), here)}
 
 
 def test_no_evidence_makes_two_pages(topology: Topology) -> None:
-    """Over all 8,192 states of the evidence in a Region, at most one diagnosis pages."""
-    names = sorted({child for (here, _), rule in RULES.items() if here == HERE for child in rule.children})
-    assert len(names) == 13
+    """Over all 32,768 states of the evidence in a Region, one database's writers among it, at most one diagnosis pages."""
+    names = sorted({child for (here, _), rule in RULES.items() if here == HERE for child in rule.children} - CATALOGS_WRITERS)
+    assert len(names) == 15
+    rules = [rule for each in diagnoses(topology, HERE) if each.pages and each.subject != "catalog" for rule in [RULES[HERE, each.name]]]
     for on in worlds(names):
+        assert sum(rule.holds(lambda name: "ALARM" if name in on else "OK") for rule in rules) <= 1, sorted(on)
+
+
+def test_each_database_is_an_incident_of_its_own() -> None:
+    """Two databases may each have a page, and never one that has another; what customers meet at once goes before both."""
+    topology = load(EXAMPLE)
+    writers = [f"retail-writers-{how}-{database}" for how in ("many", "none") for database in ("catalog", "orders")]
+    for on in worlds([*writers, "retail-down-us-east-1", "retail-broken-us-east-1"]):
         pages = [kind for kind, severity in raised(topology, HERE, on).items() if severity in ("critical", "error")]
-        assert len(pages) <= 1, (sorted(on), pages)
+        subjects = [kind.partition(":")[2] for kind in pages]
+        assert len(set(subjects)) == len(subjects), (sorted(on), pages)
+        assert len(pages) <= 1 or set(subjects) == {"catalog", "orders"}, (sorted(on), pages)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +79,18 @@ def test_no_evidence_makes_two_pages(topology: Topology) -> None:
         (("retail-broken-us-east-1", "retail-down-us-east-1"), {"region-impaired:us-east-1": "critical"}),
         (("retail-broken-us-east-1", "retail-off-us-east-1"), {}),
         (("retail-broken-us-east-1", "retail-broken-us-west-2"), {"store-partial:retail": "critical"}),
+        (("retail-writers-many-orders",), {"split-writer:orders": "critical"}),
+        (("retail-writers-none-orders",), {"failover-stuck:orders": "critical"}),
+        (("retail-writers-none-orders", "retail-broken-us-east-1"), {"region-partial:us-east-1": "error"}),
+        (("retail-writers-none-orders", "retail-broken-us-east-1", "retail-off-us-east-1"), {"failover-stuck:orders": "critical"}),
+        (("retail-writers-none-orders", "retail-down-us-east-1"), {"region-impaired:us-east-1": "critical"}),
+        (
+            ("retail-writers-none-orders", "retail-down-us-east-1", "retail-off-us-east-1"),
+            {"failover-stuck:orders": "critical", "region-impaired-drained:us-east-1": "info"},
+        ),
+        (("retail-writers-many-orders", "retail-broken-us-east-1"), {"split-writer:orders": "critical"}),
+        (("retail-writers-many-orders", "retail-broken-us-east-1", "retail-broken-us-west-2"), {"split-writer:orders": "critical"}),
+        (("retail-writers-many-orders", "retail-silent-us-east-1", "retail-silent-us-west-2"), {"split-writer:orders": "critical"}),
         (("retail-dns-mismatch",), {"dns-disagrees:store.example.com": "warning"}),
     ],
 )
@@ -86,6 +110,7 @@ WITH_LEDGER = EXAMPLE.read_text() + "\njourneys: {ledger_schedule: rate(5 minute
         (("retail-unplaced", "retail-down-us-east-1"), {"region-impaired:us-east-1": "critical"}),
         (("retail-unplaced", "retail-dark"), {"store-down:retail": "critical"}),
         (("retail-unplaced", "retail-silent-us-east-1", "retail-silent-us-west-2"), {"writes-fail:retail": "critical"}),
+        (("retail-unplaced", "retail-writers-none-orders"), {"failover-stuck:orders": "critical"}),
     ],
 )
 def test_a_store_that_takes_no_orders_pages_where_a_ledger_runs(on: tuple[str, ...], expected: dict[str, str]) -> None:
@@ -95,6 +120,16 @@ def test_a_store_that_takes_no_orders_pages_where_a_ledger_runs(on: tuple[str, .
     found = {f"{d.kind}:{d.subject}": d.severity for d, rule in rules if rule.holds(lambda name: "ALARM" if name in on else "OK")}
     assert {name: severity for name, severity in found.items() if severity in ("critical", "error")} == expected
     assert "writes-fail" not in {each.kind for each in diagnoses(load(EXAMPLE), HERE)}
+
+
+def test_how_long_a_failover_may_take_is_the_topologys() -> None:
+    """`databases.<name>.failover_s`, in whole minutes; a split pages after three of them, whatever a failover may take."""
+    topology = loads(EXAMPLE.read_text().replace("rpo_s: 30", "rpo_s: 30\n    failover_s: 600"))
+    items = {item["AlarmName"]: item for item in region_definitions(topology, HERE)}
+    assert items["retail-writers-none-orders"]["EvaluationPeriods"] == 10
+    assert items["retail-writers-none-catalog"]["EvaluationPeriods"] == 5
+    assert items["retail-writers-many-orders"]["EvaluationPeriods"] == 3
+    assert "For 10 minutes" in items["retail-failover-stuck-orders"]["AlarmDescription"]
 
 
 def test_the_ledgers_alarms_last_one_run_of_it() -> None:

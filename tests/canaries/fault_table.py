@@ -30,7 +30,12 @@ VICTIM = "us-west-2"
 SETTLE_S = 6.0
 WITHIN_S = 25.0
 SLOW_TO_SHOW_S = {"dns-down": 70.0}  # resolvers answer from their cache until the TTL has passed
-WITHOUT_CANARIES = {"canary-short-of-time", "canary-stopped", "vantage-clock-skewed"}  # these break a deployed canary, and here none is
+WITHOUT_CANARIES = {  # these break a deployed canary, and here none is
+    "canary-short-of-time",
+    "canary-stopped",
+    "vantage-clock-skewed",
+    "vantage-network-down",
+}
 WHOLE_WITHIN_S = 90.0
 
 HEAD = """# What the probe says of every fault of the lab

@@ -16,8 +16,9 @@ from canaries.probe import metrics, verdict
 from canaries.probe.arc import RoutingReader
 from canaries.probe.report import LINE_LIMIT, line
 from canaries.probe.rounds import Round, grid
-from canaries.probe.settings import Arc, Page, ProbeSettings
+from canaries.probe.settings import Arc, Database, Page, ProbeSettings
 from canaries.probe.verdict import Cell, Look
+from canaries.probe.writers import Writers
 from canaries.shared import trace
 from canaries.shared.exchange import Exchange, Failure, Kind, Phase, Phases
 from canaries.shared.publish import Writer
@@ -183,15 +184,12 @@ def test_a_round_becomes_the_matrix() -> None:
         "Up{alb-us-east-1}=1.0",
         "Whole{alb-us-east-1}=1.0",
         "Up{us-east-1,alb-us-east-1}=1.0",
-        "Degraded{us-east-1,alb-us-east-1}=0.0",
         "Up{alb-us-west-2}=0.0",
         "Whole{alb-us-west-2}=0.0",
         "Up{us-east-1,alb-us-west-2}=0.0",
-        "Degraded{us-east-1,alb-us-west-2}=0.0",
         "Up{name}=1.0",
         "Whole{name}=0.0",
         "Up{us-east-1,name}=1.0",
-        "Degraded{us-east-1,name}=1.0",
         "Sighted{}=1.0",
         "Sighted{us-east-1}=1.0",
         "Alive{us-east-1}=1.0",
@@ -212,10 +210,26 @@ def test_the_last_round_leases_the_next_two_slots() -> None:
     assert [each["Timestamp"].timestamp() - 1_800_000_006 for each in data] == [0, 10, 20]
 
 
-def test_the_own_region_also_gets_latencies_and_writes() -> None:
-    data = metrics.own_data(settings(), seen({"name": Cell.UP}), {EAST: True, WEST: False})
-    assert names(data) == ["LatencyMs{us-east-1,name}=None", "WriteOk{us-east-1,us-east-1}=1.0", "WriteOk{us-east-1,us-west-2}=0.0"]
-    assert data[0]["Values"] == [8.0]  # the page that failed has no latency
+def test_the_own_region_also_gets_what_is_degraded_latencies_and_writes() -> None:
+    data = metrics.own_data(settings(), seen({"name": Cell.DEGRADED}), {EAST: True, WEST: False})
+    assert names(data) == [
+        "Degraded{us-east-1,name}=1.0",
+        "LatencyMs{us-east-1,name}=None",
+        "WriteOk{us-east-1,us-east-1}=1.0",
+        "WriteOk{us-east-1,us-west-2}=0.0",
+    ]
+    assert data[1]["Values"] == [8.0]  # the page that failed has no latency
+
+
+def test_how_many_clusters_write_goes_everywhere_once_it_was_read() -> None:
+    """In the round after RDS was asked, and in no other; a database about which nothing is known is absent."""
+    round_ = seen({"name": Cell.UP})
+    data = names(metrics.data(settings(), round_, False, {"orders": 2, "catalog": 0}))
+    assert {"Writers{orders}=2.0", "Writers{catalog}=0.0"} < set(data)
+    assert not [each for each in names(metrics.data(settings(), round_, last=False)) if each.startswith("Writers")]
+    found = Writers({"orders": 2}, {"catalog": "us-east-1: Throttling"})
+    assert json.loads(line(settings(), round_, RUN, {}, found))["writers"] == {"orders": 2, "catalog": "us-east-1: Throttling"}
+    assert "writers" not in json.loads(line(settings(), round_, RUN, {}, Writers()))
 
 
 def test_a_rounds_line_is_bounded_and_keeps_the_failures() -> None:
@@ -272,7 +286,13 @@ def test_routing_is_read_from_any_cluster_endpoint(aws: tuple[Recorder, Recorder
 
 
 def test_a_configuration_survives_the_way_through_json() -> None:
-    full = settings(arc=Arc({EAST: "http://x"}, {EAST: "arn"}), ca="PEM", resolver="10.0.0.2:53")
+    full = settings(
+        arc=Arc({EAST: "http://x"}, {EAST: "arn"}),
+        ca="PEM",
+        resolver="10.0.0.2:53",
+        databases={"orders": Database("retail-orders", {EAST: "orders-east", WEST: "orders-west"})},
+        rds={EAST: None, WEST: "http://rds.west.test"},
+    )
     problems: list[str] = []
     assert decode(ProbeSettings, encode(full), "", problems) == full
     assert problems == []

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import time
@@ -300,8 +301,18 @@ def lagging(database: str, kind: str, eyes: Eyes, _region: str) -> bool:
     return any(lag > 25_000 for lag in eyes.lags(database, kind))
 
 
+def rds_says(eyes: Eyes) -> tuple[str, int, int]:
+    """The status of the orders' global cluster, how many members it has, and how many of them are the writer."""
+    (found,) = eyes.lab.client("rds", next(iter(eyes.plan.regions))).describe_global_clusters(GlobalClusterIdentifier="retail-orders")[
+        "GlobalClusters"
+    ]
+    members = found["GlobalClusterMembers"]
+    return found["Status"], len(members), sum(member["IsWriter"] for member in members)
+
+
 def two_writers(eyes: Eyes, _region: str) -> bool:
-    return [each["role"] for each in eyes.aurora("orders").values()] == ["writer", "writer"]
+    roles = [each["role"] for each in eyes.aurora("orders").values()]
+    return roles == ["writer", "writer"] and rds_says(eyes) == ("available", 1, 1)
 
 
 def read_only_endpoint(eyes: Eyes, region: str) -> bool:
@@ -394,7 +405,9 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
     **{f"{database}-replication-cut": partial(lagging, database, "rpo_ms") for database in ("catalog", "orders")},
     **{f"{database}-lag": partial(lagging, database, "replication_ms") for database in ("catalog", "orders")},
     "orders-two-writers": two_writers,
-    "orders-failover-stuck": lambda eyes, _: read_only_endpoint(eyes, next(iter(eyes.plan.regions))),
+    "orders-failover-stuck": lambda eyes, _: (
+        read_only_endpoint(eyes, next(iter(eyes.plan.regions))) and rds_says(eyes) == ("failing-over", 2, 0)
+    ),
     "orders-endpoint-stale": read_only_endpoint,
     "peering-refused": partial(lagging, "orders", "rpo_ms"),
     "peering-slow": slow_peering,
@@ -447,9 +460,29 @@ def from_the_future(eyes: Eyes, region: str) -> bool:
     return bool(found["Datapoints"])
 
 
+def cut_off(eyes: Eyes, region: str) -> bool:
+    """Whether the probe's newest line says that it got nothing from anywhere and could write nowhere: only its log still arrives."""
+    now = eyes.plan.clock.now()
+    (found,) = [each for each in eyes.lab.client("synthetics", region).describe_canaries()["Canaries"] if "probe" in each["Name"]]
+    pages = (
+        eyes.lab.client("logs", region)
+        .get_paginator("filter_log_events")
+        .paginate(
+            logGroupName=f"/aws/lambda/{found['EngineArn'].split(':')[6]}",
+            filterPattern='{ $.crosswatch = "probe" }',
+            startTime=int((now - 300) * 1000),
+            endTime=int((now + 60) * 1000),
+        )
+    )
+    lines = [json.loads(event["message"]) for page in pages for event in page["events"]]
+    newest = max(lines, key=lambda line: float(line["slot"]), default=None)
+    return newest is not None and not newest["sighted"] and "ok" not in newest["writes"].values()
+
+
 WATCHED: dict[str, Callable[[Eyes, str], bool]] = {
     "canary-stopped": lambda eyes, region: canary(eyes, region)[0] == "STOPPED",
     "canary-hanging": lambda eyes, region: canary(eyes, region) == ("RUNNING", "FAILED"),
     "canary-short-of-time": lambda eyes, region: canary(eyes, region) == ("RUNNING", "FAILED"),
     "vantage-clock-skewed": from_the_future,
+    "vantage-network-down": cut_off,
 }

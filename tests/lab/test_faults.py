@@ -58,6 +58,7 @@ def test_the_catalogue_has_what_the_architecture_can_suffer() -> None:
         "orders-replication-paused", "orders-lag", "orders-two-writers", "orders-failover-stuck", "redis-down", "redis-full", "broker-down",
         "broker-blocked", "orders-consumer-stuck", "carts-replication-cut", "carts-table-throttled", "canary-hanging", "cloudwatch-down",
         "all-controls-off", "arc-down", "telemetry-throttled", "vantage-clock-skewed", "orders-bad-deploy", "carts-memory-leak",
+        "vantage-network-down",
     }  # fmt: skip
 
 

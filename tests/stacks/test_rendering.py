@@ -129,7 +129,43 @@ def test_lint_finds_writes_without_a_way() -> None:
         "security_groups: [sg-0aa00001]}", "security_groups: [sg-0aa00001], writes_through: peered-endpoint}"
     )
     checks = [problem.check for problem in lint(desired(loads(text)))]
-    assert checks == ["placement/cross-region-writes", "placement/third-vantage"]
+    assert checks == ["placement/cross-region-writes", "placement/database-reads", "placement/third-vantage"]
+
+
+def test_lint_asks_for_a_way_to_the_databases_of_other_regions() -> None:
+    """Behind peered endpoints RDS has to be named, too; once it is, and CloudWatch with it, only the shared path is left to warn of."""
+    text = EXAMPLE.read_text().replace(
+        "security_groups: [sg-0aa00001]}", "security_groups: [sg-0aa00001], writes_through: peered-endpoint}"
+    )
+    here = "us-east-1: {monitoring: 'https://vpce-0.monitoring.us-east-1.vpce.amazonaws.com'}"
+    cloudwatch = f"\nendpoints: {{{here}, us-west-2: {{monitoring: 'https://vpce-1.monitoring.us-west-2.vpce.amazonaws.com'%s}}}}\n"
+    (found,) = [each for each in lint(desired(loads(text + cloudwatch % ""))) if each.check == "placement/database-reads"]
+    assert "the probe in us-east-1" in found.what
+    assert "us-west-2" in found.what
+    assert found.severity == "warning"
+    assert "endpoints.us-west-2.rds" in found.mend
+    checks = [each.check for each in lint(desired(loads(text + cloudwatch % ", rds: 'https://vpce-2.rds.us-west-2.vpce.amazonaws.com'")))]
+    assert checks == ["placement/shared-path", "placement/third-vantage"]
+
+
+def test_only_the_probe_may_ask_about_databases_and_only_about_the_topologys(state: Desired) -> None:
+    """Two read actions, each on the topology's own clusters, in every Region that holds one; no other canary has them."""
+    for region in state.regions.values():
+        found = {}
+        for part in region.parts.values():
+            for name, resource in part.template["Resources"].items():
+                if resource["Type"] == "AWS::IAM::Role":
+                    statements = [each for policy in resource["Properties"]["Policies"] for each in policy["PolicyDocument"]["Statement"]]
+                    if asked := {action: each["Resource"] for each in statements for action in each["Action"] if action.startswith("rds:")}:
+                        found[name] = asked
+        (rights,) = found.values()
+        assert rights["rds:DescribeGlobalClusters"] == [
+            "arn:aws:rds::123456789012:global-cluster:retail-catalog",
+            "arn:aws:rds::123456789012:global-cluster:retail-orders",
+        ]
+        assert len(rights["rds:DescribeDBClusters"]) == 4
+        assert "arn:aws:rds:us-east-1:123456789012:cluster:retail-orders-us-east-1" in rights["rds:DescribeDBClusters"]
+        assert set(rights) == {"rds:DescribeGlobalClusters", "rds:DescribeDBClusters"}
 
 
 @pytest.mark.slow

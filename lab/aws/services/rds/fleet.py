@@ -87,6 +87,19 @@ class Fleet:
         """The Region that the global writer endpoint leads to."""
         return read_writer(self._plan, database)
 
+    def moving(self, database: Global) -> tuple[str, str, str, bool] | None:
+        """What is moving the writer: an operation under way, or one that stopped half-way, with the endpoint at a cluster that is still a
+        reader (the same four values as `Global.moving`)."""
+        if database.moving:
+            return database.moving
+        target = database.members[self.writer(database.database)]
+        status = self.status(target)
+        if status is None or status["role"] != "reader":
+            return None
+        others = [member for member in database.members.values() if member is not target]
+        demoted = next((member for member in others if (self.status(member) or {}).get("role") == "writer"), others[0])
+        return (FAILING_OVER, demoted.region, target.region, True)
+
     def port(self, member: Member) -> int:
         """Where a member's server listens."""
         return self._plan.regions[member.region].postgres_ports[member.database]

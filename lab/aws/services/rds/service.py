@@ -76,8 +76,8 @@ class Service:
         target = self._find_member(params["TargetDbClusterIdentifier"], ctx.region, database)
         with database.lock:
             writer = self._fleet.writer(database.database)
-            if database.moving:
-                raise AwsError("InvalidGlobalClusterStateFault", f"The global cluster {database.name} is already {database.moving[0]}.")
+            if moving := self._fleet.moving(database):
+                raise AwsError("InvalidGlobalClusterStateFault", f"The global cluster {database.name} is already {moving[0]}.")
             if target.region == writer or not target.attached:
                 raise AwsError("InvalidDBClusterStateFault", f"{target.name} is not a secondary cluster of {database.name}.")
             status = self._fleet.status(target)
@@ -304,14 +304,15 @@ class Service:
     # --- shapes ---
 
     def _global(self, database: Global) -> dict[str, Any]:
-        writer = self._fleet.writer(database.database)
+        writer, moving = self._fleet.writer(database.database), self._fleet.moving(database)
+        half_way = moving is not None and database.moving is None
         attached = [member for member in database.members.values() if member.attached and member.exists]
         readers = [self._arn(member) for member in attached if member.region != writer]
         answer: dict[str, Any] = {
             "GlobalClusterIdentifier": database.name,
             "GlobalClusterResourceId": f"cluster-{database.name}",
             "GlobalClusterArn": f"arn:aws:rds::{self._world.account}:global-cluster:{database.name}",
-            "Status": database.moving[0] if database.moving else AVAILABLE,
+            "Status": moving[0] if moving else AVAILABLE,
             "Engine": ENGINE,
             "EngineVersion": VERSION,
             "DatabaseName": database.database,
@@ -320,14 +321,14 @@ class Service:
                 {
                     "DBClusterArn": self._arn(member),
                     "Readers": readers if member.region == writer else [],
-                    "IsWriter": member.region == writer,
+                    "IsWriter": member.region == writer and not half_way,
                     "SynchronizationStatus": "pending-resync" if member.behind else "connected",
                 }
                 for member in attached
             ],
         }
-        if database.moving:
-            status, source, target, lossy = database.moving
+        if moving:
+            status, source, target, lossy = moving
             answer["FailoverState"] = {
                 "Status": status,
                 "FromDbClusterArn": self._arn(database.members[source]),
@@ -339,10 +340,11 @@ class Service:
     def _cluster(self, member: Member) -> dict[str, Any]:
         status = self._fleet.status(member)
         database = next(one for one in self._fleet.globals.values() if one.database == member.database)
+        moving = self._fleet.moving(database)
         if not member.instances or member.behind:
             state = "creating"
-        elif database.moving and member.region in database.moving[1:3]:
-            state = database.moving[0]
+        elif moving and member.attached and member.region in moving[1:3]:
+            state = moving[0]
         else:
             state = AVAILABLE if status and status["answering"] else "stopped"
         writes = bool(status and status["role"] == "writer")

@@ -17,7 +17,7 @@ import sys
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
 ALLOW, FAIL_WITH = 0x7FFF0000, 0x00050000
-NUMBER, ARCHITECTURE, ADDRESS_LOW, ADDRESS_HIGH = 0, 4, 16 + 4 * 8, 20 + 4 * 8  # in struct seccomp_data; the address is sendto's fifth argument
+NUMBER, ARCHITECTURE, ADDRESS_LOW, ADDRESS_HIGH = 0, 4, 48, 52  # offsets in struct seccomp_data; sendto's fifth argument is an address
 CALLS = {"x86_64": (0xC000003E, 42, 44), "aarch64": (0xC00000B7, 203, 206)}
 """Machine -> its AUDIT_ARCH number, and its numbers of connect and sendto."""
 
