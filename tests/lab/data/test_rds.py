@@ -9,7 +9,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from canaries.probe.settings import Database
+from canaries.probe.writers import WriterReader
 from lab import admin, data
+from lab.data.aurora import set_writer
 from lab.process import ProcessSpec
 from tests.lab.data.test_aurora import EAST, WEST, behind, orders, place, tell
 from tests.lab.rig import rig, wait_for
@@ -117,3 +120,57 @@ def test_a_switchover_loses_nothing_and_back_again(cloud: Rig) -> None:
     wait_for("the way back", lambda: writer(client) == EAST, 40)
     place(west.writer_ports["orders"], 3)
     wait_for("all orders everywhere", lambda: orders(west.postgres_ports["orders"]) == orders(east.postgres_ports["orders"]) == [1, 2, 3])
+
+
+@pytest.mark.slow
+def test_a_failover_that_stopped_half_way_names_no_writer(cloud: Rig) -> None:
+    """The endpoint leads to a cluster that is still a reader: failing-over, with from and to, until the endpoint leads to the writer."""
+    client = rds(cloud, WEST)
+    assert writer(client) == EAST
+    set_writer(cloud.plan, "orders", WEST)
+    (found,) = client.describe_global_clusters(GlobalClusterIdentifier=GLOBAL)["GlobalClusters"]
+    assert found["Status"] == found["FailoverState"]["Status"] == "failing-over"
+    assert (found["FailoverState"]["FromDbClusterArn"], found["FailoverState"]["ToDbClusterArn"]) == (arn(cloud, EAST), arn(cloud, WEST))
+    assert [member["IsWriter"] for member in found["GlobalClusterMembers"]] == [False, False]
+    with pytest.raises(client.exceptions.InvalidGlobalClusterStateFault):
+        client.failover_global_cluster(GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=arn(cloud, EAST), AllowDataLoss=True)
+    (catalog,) = client.describe_global_clusters(GlobalClusterIdentifier="retail-catalog")["GlobalClusters"]
+    assert catalog["Status"] == "available"
+    set_writer(cloud.plan, "orders", EAST)
+    assert writer(client) == EAST
+    (found,) = client.describe_global_clusters(GlobalClusterIdentifier=GLOBAL)["GlobalClusters"]
+    assert not found.get("FailoverState")
+
+
+@pytest.mark.slow
+def test_the_probe_counts_the_writers_of_real_databases(cloud: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One writer; two when a secondary was removed; one when it is deleted, and when it is rebuilt; none while a failover stands still."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", cloud.plan.credentials["admin"].access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", cloud.plan.credentials["admin"].secret_key)
+    clusters = {region: f"retail-orders-{region}" for region in (EAST, WEST)}
+    endpoints = {region: cloud.plan.regions[region].aws_endpoint for region in (EAST, WEST)}
+    reader = WriterReader(WEST, {"orders": Database(GLOBAL, clusters)}, endpoints)
+
+    def count() -> int:
+        found = reader.read()
+        assert not found.unknown
+        return found.counts["orders"]
+
+    assert count() == 1
+    client = rds(cloud, WEST)
+    client.remove_from_global_cluster(GlobalClusterIdentifier=GLOBAL, DbClusterIdentifier=arn(cloud, WEST))
+    wait_for("the removed cluster to run", lambda: count() == 2)
+    client.delete_db_instance(DBInstanceIdentifier=f"{clusters[WEST]}-1")
+    client.delete_db_cluster(DBClusterIdentifier=clusters[WEST], SkipFinalSnapshot=True)
+    assert count() == 1
+    client.create_db_cluster(DBClusterIdentifier=clusters[WEST], GlobalClusterIdentifier=GLOBAL, Engine="aurora-postgresql")
+    client.create_db_instance(
+        DBInstanceIdentifier=f"{clusters[WEST]}-1",
+        DBClusterIdentifier=clusters[WEST],
+        DBInstanceClass="db.r8g.large",
+        Engine="aurora-postgresql",
+    )
+    wait_for("the secondary to be rebuilt", lambda: writer(client) == EAST, 40)
+    assert count() == 1
+    set_writer(cloud.plan, "orders", WEST)
+    assert count() == 0
