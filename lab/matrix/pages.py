@@ -26,12 +26,13 @@ def matrix(records: Mapping[str, Record]) -> str:
     tried = [record for _, record in rows if record]
     gaps = [record for record in tried if wanted(record).gap]
     kept = [record for record in tried if record not in gaps and not findings(record, wanted(record))]
+    of_which = f", {len(gaps)} are known gaps" if gaps else ""
     seconds = sorted(page.opened for record in tried if (page := page_of(record)) and page.diagnosis in {"region-impaired", "store-down"})
     lines = [
         "# This fault, that page, and no other",
         "",
         f"{MADE} (speed {_speeds(tried)}, shoppers in the store).",
-        f"{len(tried)} of {len(rows)} faults were tried, {len(kept)} led to what they must lead to, {len(gaps)} are known gaps.",
+        f"{len(tried)} of {len(rows)} faults were tried, {len(kept)} led to what they must lead to{of_which}.",
         "What a fault must lead to stands in `lab/matrix/expected.py`, with reasons; it is derived from what a person on call has to do",
         "([from the matrix to one page](../alarms/paging.md)), and not from what came out.",
         "",
@@ -48,11 +49,7 @@ def matrix(records: Mapping[str, Record]) -> str:
         lines += [f"Pages about a Region or the store came {seconds[0]:.0f} to {seconds[-1]:.0f} s after the fault.", ""]
     lines += ["| fault | must wake | woke | after | tickets | | why |", "| --- | --- | --- | --- | --- | --- | --- |"]
     lines += [_matrix_row(name, record) for name, record in rows]
-    lines += [
-        "",
-        "✘ is a contract that did not hold; *gap* one that Crosswatch cannot keep yet, and says so",
-        "([decision 091](../decisions/091-whether-writes-succeed.md)).",
-    ]
+    lines += ["", "✘ is a contract that did not hold" + ("; *gap* one that Crosswatch cannot keep yet, and says so." if gaps else ".")]
     problems = [(record.fault, each) for record in tried for each in findings(record, wanted(record))]
     if problems:
         lines += ["", "## What did not hold", "", *(f"- `{fault}`: {each}" for fault, each in problems)]
