@@ -99,9 +99,10 @@ def _metrics(topology: Topology, prices: Prices) -> Iterator[Item]:
     services = len(mine) - probe
     yield Item("metrics of the canaries", probe, "metrics", probe * prices.metric, "the whole matrix in every Region")
     if services:
-        yield Item(
-            "metrics of the services", services, "metrics", services * prices.metric, "request durations of each service in each Region"
-        )
+        synthetic = len(topology.regions)
+        series = services + synthetic
+        how = "request durations of each service in each Region, and of synthetic requests in each"
+        yield Item("metrics of the services", series, "metrics", series * prices.metric, how)
     rounds = topology.probe.rounds
     each = max(1, int((rounds.until_s - rounds.offset_s) // rounds.every_s) + 1)
     requests = len(topology.vantage_names) * MINUTES * each * len(topology.watched_regions)

@@ -17,6 +17,12 @@ MIB = 1024 * 1024
 _LEAST_BYTES = 64 * 1024
 SIGNALS = ("traces", "logs", "metrics")
 Parsed = TypeVar("Parsed")
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
+MAX_DIMENSIONS = 30
+_MEND_DIMENSIONS = (
+    "give sets of attribute names, separated by semicolons, such as service.name;service.name,http.route "
+    f"(* stands for all attributes; at most {MAX_DIMENSIONS} names a set, in ASCII, without blanks)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,9 @@ class Settings:
     spool_fsync: bool
     classic: str
     classic_namespace: str
+    classic_names: tuple[str, ...]
     classic_dimensions: tuple[tuple[str, ...], ...]
+    classic_synthetic: tuple[tuple[str, ...], ...]
     emf_log_group: str
     emf_log_stream: str
     histogram: str
@@ -155,7 +163,11 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         spool_fsync=read.flag("CROSSWATCH_SPOOL_FSYNC", False),
         classic=read.choice("CROSSWATCH_CLASSIC_METRICS", "emf" if group else "off", "emf", "putmetricdata", "off"),
         classic_namespace=read.text("CROSSWATCH_METRIC_NAMESPACE", default="Crosswatch/Services"),
-        classic_dimensions=_dimension_sets(read.text("CROSSWATCH_METRIC_DIMENSIONS", default="service.name;service.name,*")),
+        classic_names=tuple(_list(read.text("CROSSWATCH_METRIC_NAMES", default="http.server.request.duration,http.server.duration"))),
+        classic_dimensions=read.parsed("CROSSWATCH_METRIC_DIMENSIONS", (("service.name",),), _dimension_sets, _MEND_DIMENSIONS),
+        classic_synthetic=read.parsed(
+            "CROSSWATCH_METRIC_SYNTHETIC_DIMENSIONS", (("crosswatch.synthetic",),), _dimension_sets, _MEND_DIMENSIONS
+        ),
         emf_log_group=group or f"/crosswatch/metrics/{service}",
         emf_log_stream=read.text("CROSSWATCH_EMF_LOG_STREAM", default="default"),
         histogram=read.text("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", default="explicit_bucket_histogram"),
@@ -236,7 +248,14 @@ def _list(value: str) -> list[str]:
 
 
 def _dimension_sets(value: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(_list(part)) for part in value.split(";") if part.strip())
+    """`a;a,b`: sets of attribute names. Raises ValueError for what CloudWatch does not take as a dimension."""
+    sets = tuple(tuple(dict.fromkeys(_list(part))) for part in value.split(";") if part.strip())
+    names = [name for names in sets for name in names]
+    if not names or not all(sets) or max(map(len, sets)) > MAX_DIMENSIONS:
+        raise ValueError(value)
+    if any(len(name) > 255 or not name.isascii() or name.startswith(":") or " " in name for name in names):
+        raise ValueError(value)
+    return sets
 
 
 def _spool_dir(read: _Reader, service: str) -> Path | None:

@@ -255,6 +255,7 @@ def test_moto_understands_classic_metrics(moto: str, spool: Path, monkeypatch: p
         "OTEL_TRACES_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
         "CROSSWATCH_CLASSIC_METRICS": mode,
+        "CROSSWATCH_METRIC_DIMENSIONS": "service.name;service.name,*",
         "CROSSWATCH_SPOOL_DIR": str(spool),
     }
     with Service(environ) as service:
@@ -270,7 +271,7 @@ def test_moto_understands_classic_metrics(moto: str, spool: Path, monkeypatch: p
         assert sorted(real["_aws"]["CloudWatchMetrics"][0]["Dimensions"]) == [["service.name"], ["service.name", "http.route"]]
         assert sum(real["latency.emf"]) == pytest.approx(5050)
         [marked] = [document for document in documents if "crosswatch.synthetic" in document]
-        assert all("crosswatch.synthetic" in dimensions for dimensions in marked["_aws"]["CloudWatchMetrics"][0]["Dimensions"])
+        assert marked["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["crosswatch.synthetic"]]
         return
     now = dt.datetime.now(dt.UTC)
     [found] = boto3.client("cloudwatch").get_metric_statistics(
@@ -284,6 +285,49 @@ def test_moto_understands_classic_metrics(moto: str, spool: Path, monkeypatch: p
     )["Datapoints"]
     assert (found["SampleCount"], found["Minimum"], found["Maximum"], found["Unit"]) == (100, 1, 100, "Milliseconds")
     assert found["Sum"] == pytest.approx(5050)
+
+
+def test_what_a_flask_service_pays_for(receiver: Receiver, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that the instrumentation measures, one series a service goes out, one of synthetic requests, and the service's own metrics."""
+    import flask
+    from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{receiver.port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    application = flask.Flask("shop")
+    environ = {"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "CROSSWATCH_CLASSIC_METRICS": "emf"}
+    with Service(environ | {"CROSSWATCH_SPOOL_DIR": str(spool)}) as service:
+        orders = service.meter.create_counter("orders")
+
+        @application.route("/orders/<identifier>")
+        def order(identifier: str) -> str:
+            orders.add(1)
+            return identifier
+
+        instrumentor = FlaskInstrumentor()
+        instrumentor.instrument_app(application, tracer_provider=service.providers.tracers, meter_provider=service.providers.meters)
+        try:
+            client = application.test_client()
+            for path in ("/orders/1", "/orders/2", "/nowhere"):
+                client.get(path)
+            client.get("/orders/3", headers={"baggage": "crosswatch.synthetic=true"})
+        finally:
+            instrumentor.uninstrument_app(application)
+    series = set()
+    for request in receiver.accepted:
+        for event in json.loads(request.body)["logEvents"]:
+            document = json.loads(event["message"])
+            for directive in document["_aws"]["CloudWatchMetrics"]:
+                for metric in directive["Metrics"]:
+                    series |= {(metric["Name"], tuple((name, document[name]) for name in names)) for names in directive["Dimensions"]}
+    assert receiver.violations == []
+    customers, synthetic = (("service.name", "shop"),), (("crosswatch.synthetic", "true"),)
+    duration = next(name for name, _ in series if name.startswith("http.server"))
+    assert series == {(duration, customers), (duration, synthetic), ("orders", customers), ("orders", synthetic)}
 
 
 @pytest.mark.slow

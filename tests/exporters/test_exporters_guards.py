@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from crosswatch_exporters.classic.datums import dimension_sets, distribution, unit_of
+from crosswatch_exporters.classic.datums import Wanted, dimension_sets, distribution, unit_of
 from crosswatch_exporters.guards.redaction import MASK, redactor
 from crosswatch_exporters.guards.sampling import CanarySampler
 from crosswatch_exporters.resource import make_resource
@@ -267,11 +267,47 @@ def test_classic_distributions_keep_count_sum_and_extremes(values: list[float]) 
 def test_dimension_sets() -> None:
     """`*` is all attributes; marked traffic never counts in an unmarked set."""
     attributes = (("service.name", "shop"), ("http.route", "/a"))
-    wanted = (("service.name",), ("service.name", "*"))
+    wanted = Wanted(dimensions=(("service.name",), ("service.name", "*")), synthetic=(("service.name",), ("*",), ("absent",)))
     assert dimension_sets(attributes, wanted) == [(("service.name", "shop"),), attributes]
     marked = (*attributes, ("crosswatch.synthetic", "true"))
-    assert all(("crosswatch.synthetic", "true") in dimensions for dimensions in dimension_sets(marked, wanted))
-    assert dimension_sets(attributes, (("absent",),)) == []
+    assert dimension_sets(marked, wanted) == [(("service.name", "shop"), ("crosswatch.synthetic", "true")), marked]
+    assert dimension_sets(attributes, Wanted(dimensions=(("absent",),))) == []
+
+
+def test_few_classic_series_by_default() -> None:
+    """Every series is paid for: a service's requests are one, synthetic ones are counted apart, for all services of a Region."""
+    read = read_settings({})
+    wanted = Wanted(read.classic_names, read.classic_dimensions, read.classic_synthetic)
+    attributes = (("service.name", "shop"), ("http.route", "/a"), ("http.request.method", "GET"))
+    assert dimension_sets(attributes, wanted) == [(("service.name", "shop"),)]
+    assert dimension_sets((*attributes, ("crosswatch.synthetic", "true")), wanted) == [(("crosswatch.synthetic", "true"),)]
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "taken"),
+    [
+        ("opentelemetry.instrumentation.flask", "http.server.request.duration", True),
+        ("opentelemetry.instrumentation.flask", "http.server.active_requests", False),
+        ("opentelemetry.instrumentation.requests", "http.client.request.duration", True),
+        ("shop", "orders", True),
+        ("crosswatch_exporters", "crosswatch.exporter.items", False),
+    ],
+)
+def test_which_metrics_are_classic(scope: str, name: str, taken: bool) -> None:
+    """Of the instrumentations' metrics those whose names match; all of the service's own."""
+    wanted = Wanted(names=("http.server.request.duration", "http.client.*"), skip=frozenset({"crosswatch_exporters"}))
+    assert wanted.takes(scope, name) is taken
+
+
+@pytest.mark.parametrize("value", [";", "a,b;,", "ü", "a b", ":a", "x" * 256, ",".join(f"a{i}" for i in range(31))])
+@pytest.mark.parametrize("variable", ["CROSSWATCH_METRIC_DIMENSIONS", "CROSSWATCH_METRIC_SYNTHETIC_DIMENSIONS"])
+def test_unusable_dimensions_are_named_with_their_mend(variable: str, value: str) -> None:
+    """What CloudWatch does not take as dimensions gives way to the default, and a message says which variable and how to mend it."""
+    read = read_settings({variable: value})
+    assert (read.classic_dimensions, read.classic_synthetic) == ((("service.name",),), (("crosswatch.synthetic",),))
+    [problem] = read.problems
+    assert problem.variable == variable
+    assert "service.name;service.name,http.route" in str(problem)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,12 @@ def test_the_estimate_keeps_the_budget(state: Desired) -> None:
     assert total(sample(state.topology)) == pytest.approx(2 * 622.08)
 
 
+def test_the_services_metrics_are_counted_as_they_are_sent(state: Desired) -> None:
+    """The exporters' default: one series a service and Region for customers' requests, one a Region for synthetic ones."""
+    [counted] = [item.quantity for item in estimate(state) if item.name == "metrics of the services"]
+    assert counted == (len(state.topology.services) + 1) * len(state.topology.regions)
+
+
 def test_lint_recommends_a_third_vantage_and_is_then_content() -> None:
     """Two vantages get a note, three none."""
     assert [problem.check for problem in lint(desired(load(EXAMPLE)))] == ["placement/third-vantage"]

@@ -7,12 +7,15 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from crosswatch_exporters.guards.synthetic import ATTRIBUTE as SYNTHETIC
+from crosswatch_exporters.settings import MAX_DIMENSIONS
 
-MAX_DIMENSIONS = 30
 _LARGEST = 2.0**360
+# The scopes of the instrumentation libraries, by which their metrics are told from the service's own.
+_INSTRUMENTATIONS = "opentelemetry.instrumentation."
 
 # OpenTelemetry's units (UCUM) to CloudWatch's, with the factor to the latter. Annotations such as {request} count things.
 _UNITS: Mapping[str, tuple[str, float]] = {
@@ -88,14 +91,34 @@ def points_of(metric: Any, service: str) -> Iterator[Point | None]:
             yield Point(metric.name[:255], unit, point.time_unix_nano // 10**6, tuple(values), tuple(counts), tuple(pairs.items()))
 
 
-def dimension_sets(attributes: Sequence[tuple[str, str]], wanted: Sequence[Sequence[str]]) -> list[tuple[tuple[str, str], ...]]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What becomes a classic metric, each series of which is paid for.
+
+    Of the instrumentations' metrics only those that a pattern in `names` matches; the service's own all do. `dimensions` are the sets that
+    customers' traffic is counted under, `synthetic` those of synthetic traffic. Metrics of the scopes in `skip` are left out.
+    """
+
+    names: Sequence[str] = ("*",)
+    dimensions: Sequence[Sequence[str]] = (("service.name",),)
+    synthetic: Sequence[Sequence[str]] = ((SYNTHETIC,),)
+    skip: frozenset[str] = frozenset()
+
+    def takes(self, scope: str, metric: str) -> bool:
+        """Whether a metric of that instrumentation scope is wanted."""
+        if scope in self.skip:
+            return False
+        return not scope.startswith(_INSTRUMENTATIONS) or any(fnmatchcase(metric, pattern) for pattern in self.names)
+
+
+def dimension_sets(attributes: Sequence[tuple[str, str]], wanted: Wanted) -> list[tuple[tuple[str, str], ...]]:
     """The dimension sets a point is counted under. `*` stands for all its attributes; a set whose attribute a point lacks is left out.
 
-    Synthetic traffic is counted under every set with its mark, and never under the unmarked one.
+    Every set of synthetic traffic has its mark, whatever the configuration says: customers' numbers never contain it.
     """
     have = dict(attributes)
     sets: list[tuple[tuple[str, str], ...]] = []
-    for names in wanted:
+    for names in wanted.synthetic if SYNTHETIC in have else wanted.dimensions:
         chosen = [name for name in names if name != "*"]
         if "*" in names:
             chosen += [name for name in have if name not in chosen]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from crosswatch_exporters.blocks import Block, Limits
-from crosswatch_exporters.classic.datums import Point, dimension_sets, points_of
+from crosswatch_exporters.classic.datums import Point, Wanted, dimension_sets, points_of
 from crosswatch_exporters.ledger import Loss
 from crosswatch_exporters.packing import Lose
 
@@ -51,13 +51,13 @@ def split_lines(block: Block) -> list[Block]:
     ]
 
 
-def _points(collections: Sequence[Any], service: str, skip: frozenset[str], lose: Lose) -> Iterator[Point]:
+def _points(collections: Sequence[Any], service: str, wanted: Wanted, lose: Lose) -> Iterator[Point]:
     for data in collections:
         for resource_metrics in data.resource_metrics:
             for scope_metrics in resource_metrics.scope_metrics:
-                if scope_metrics.scope.name in skip:
-                    continue
                 for metric in scope_metrics.metrics:
+                    if not wanted.takes(scope_metrics.scope.name, metric.name):
+                        continue
                     for point in points_of(metric, service):
                         if point is None:
                             lose(Loss.UNENCODABLE, 1)
@@ -68,23 +68,22 @@ def _points(collections: Sequence[Any], service: str, skip: frozenset[str], lose
 class EmfPacker:
     """Packs collections as embedded-metric-format events; an item is an event."""
 
-    def __init__(
-        self, namespace: str, service: str, dimensions: Sequence[Sequence[str]], limits: Limits, skip: frozenset[str] = frozenset()
-    ) -> None:
-        self._skip = skip
+    def __init__(self, namespace: str, service: str, wanted: Wanted, limits: Limits) -> None:
         self._namespace = namespace
         self._service = service
-        self._dimensions = dimensions
+        self._wanted = wanted
         self._limits = limits
 
     def __call__(self, collections: Sequence[Any], lose: Lose) -> list[Block]:
         """Blocks of events, one for all metrics that share attributes and time, as far as one event holds them."""
         groups: dict[tuple[Any, int], list[Point]] = {}
-        for point in _points(collections, self._service, self._skip, lose):
+        for point in _points(collections, self._service, self._wanted, lose):
             for chunk in _chunks(point, _MAX_ARRAY):
                 groups.setdefault((chunk.attributes, chunk.time_ms), []).append(chunk)
         lines = []
         for (attributes, time_ms), points in groups.items():
+            if not dimension_sets(attributes, self._wanted):
+                continue  # an event without a dimension set is no metric
             for event in self._events(attributes, time_ms, points):
                 message = json.dumps(event, separators=(",", ":"))
                 weight = len(message) + _PER_EVENT
@@ -113,7 +112,7 @@ class EmfPacker:
         taken = {point.name for point in points} | {"_aws"}
         # An attribute that is called like a metric would overwrite it.
         members = tuple((f"{key}_" if key in taken else key, value) for key, value in attributes)
-        sets = dimension_sets(members, self._dimensions)
+        sets = dimension_sets(members, self._wanted)
         definitions = [{"Name": point.name, **({"Unit": point.unit} if point.unit != "None" else {})} for point in points]
         directive = {"Namespace": self._namespace, "Dimensions": [[key for key, _ in chosen] for chosen in sets], "Metrics": definitions}
         return {
@@ -146,18 +145,17 @@ def _emf_value(point: Point) -> Any:
 class MetricDataPacker:
     """Packs collections as MetricDatum documents; an item is a datum."""
 
-    def __init__(self, service: str, dimensions: Sequence[Sequence[str]], limits: Limits, skip: frozenset[str] = frozenset()) -> None:
-        self._skip = skip
+    def __init__(self, service: str, wanted: Wanted, limits: Limits) -> None:
         self._service = service
-        self._dimensions = dimensions
+        self._wanted = wanted
         self._limits = limits
 
     def __call__(self, collections: Sequence[Any], lose: Lose) -> list[Block]:
         """Blocks of datums: one for each dimension set a point is counted under."""
         lines = []
-        for point in _points(collections, self._service, self._skip, lose):
+        for point in _points(collections, self._service, self._wanted, lose):
             for chunk in _chunks(point, _MAX_VALUES):
-                for dimensions in dimension_sets(chunk.attributes, self._dimensions):
+                for dimensions in dimension_sets(chunk.attributes, self._wanted):
                     line = json.dumps(_datum(chunk, dimensions), separators=(",", ":")).encode()
                     lines.append((chunk.time_ms, line, len(line) + 1))
         return list(lines_to_blocks(lines, self._limits))
