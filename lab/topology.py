@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from lab.plan import STORE_NAME, LabPlan
+from lab.store import names
+from lab.store.names import WORKLOAD
 from topology import Topology, load
 
-WORKLOAD = "retail"
 CONTROL_PANEL = "0123456789abcdef0123456789abcdef"
 
 
@@ -29,23 +30,8 @@ def health_check_id(index: int) -> str:
     return f"{index + 1:08d}-0000-4000-8000-000000000000"
 
 
-def load_balancer_suffix(index: int) -> str:
-    """The LoadBalancer dimension of the lab's Region ``index``."""
-    return f"app/{WORKLOAD}/{index + 1:016x}"
-
-
-def target_group_suffix(index: int) -> str:
-    """The TargetGroup dimension of the lab's Region ``index``."""
-    return f"targetgroup/{WORKLOAD}-ui/{index + 1:016x}"
-
-
 def document(plan: LabPlan) -> dict[str, Any]:
     """The topology of the lab with ``plan`` as plain data."""
-    names = list(plan.regions)
-
-    def per_region(part: str) -> dict[str, str]:
-        return {name: f"{WORKLOAD}-{part}-{name}" for name in names}
-
     return {
         "workload": WORKLOAD,
         "account": plan.account,
@@ -61,15 +47,15 @@ def document(plan: LabPlan) -> dict[str, Any]:
             name: {
                 "alb": {
                     "url": f"https://{region.alb_name}:{plan.alb_port}",
-                    "arn_suffix": load_balancer_suffix(region.index),
-                    "target_group": target_group_suffix(region.index),
+                    "arn_suffix": names.load_balancer(region.index),
+                    "target_group": names.target_group(region.index),
                 },
-                "ecs_cluster": WORKLOAD,
+                "ecs_cluster": names.CLUSTER,
             }
             for name, region in plan.regions.items()
         },
         "services": {
-            service: {"ecs_service": service, "log_group": f"/{WORKLOAD}/{service}"}
+            service: {"ecs_service": service, "log_group": names.log_group(service)}
             for service in ("ui", "catalog", "carts", "checkout", "orders")
         },
         "routing": {
@@ -78,22 +64,17 @@ def document(plan: LabPlan) -> dict[str, Any]:
             "health_checks": {name: health_check_id(region.index) for name, region in plan.regions.items()},
         },
         "databases": {
-            "catalog": {
-                "global_cluster": f"{WORKLOAD}-catalog",
+            database: {
+                "global_cluster": names.global_cluster(database),
                 "engine": "aurora-postgresql",
-                "clusters": per_region("catalog"),
-                "rpo_s": 60,
-            },
-            "orders": {
-                "global_cluster": f"{WORKLOAD}-orders",
-                "engine": "aurora-postgresql",
-                "clusters": per_region("orders"),
-                "rpo_s": 30,
-            },
+                "clusters": {name: names.db_cluster(database, name) for name in plan.regions},
+                "rpo_s": rpo_s,
+            }
+            for database, rpo_s in (("catalog", 60), ("orders", 30))
         },
-        "tables": {"carts": {"table": f"{WORKLOAD}-carts", "replication_s": 60}},
-        "caches": {"checkout": {"clusters": per_region("checkout")}},
-        "brokers": {"orders": {"brokers": per_region("orders"), "queues": ["orders"]}},
+        "tables": {"carts": {"table": names.CARTS_TABLE, "replication_s": 60}},
+        "caches": {"checkout": {"clusters": {name: names.cache(name) for name in plan.regions}}},
+        "brokers": {"orders": {"brokers": {name: names.broker(name) for name in plan.regions}, "queues": [names.QUEUE]}},
         "runbooks": {
             "drain": {"document": f"{WORKLOAD}-DrainRegion", "parameters": {"Region": "{region}"}},
             "enable": {"document": f"{WORKLOAD}-EnableRegion", "parameters": {"Region": "{region}"}},

@@ -1,7 +1,7 @@
 """What the store's AWS resources are called: the dimension values of the metrics that the lab publishes for them.
 
-They are the names in the lab's topology (lab/topology.py), so that dashboards and alarms find the metrics; a test compares the two. They
-stand here once more because the store's processes start without the topology's model.
+The lab's topology (lab/topology.py) takes them from here, so that dashboards and alarms find the metrics. They stand in a module of their
+own because the store's processes start without the topology's model.
 """
 
 from __future__ import annotations
