@@ -127,7 +127,11 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
             for name, table in topology.tables.items()
             if in_workload
         ],
-        "caches": [{"name": name, "cluster": c.clusters[here]} for name, c in topology.caches.items() if here in c.clusters],
+        "caches": [
+            {"name": name, "cluster": cluster, "subject": name if len(cache.clusters[here]) == 1 else cluster}
+            for name, cache in topology.caches.items()
+            for cluster in cache.clusters.get(here, ())
+        ],
         "queues": [
             {"name": queue, "dimensions": {"Broker": broker.brokers[here], "VirtualHost": broker.virtual_host, "Queue": queue}}
             for broker in topology.brokers.values()
@@ -156,7 +160,7 @@ def _tickets(topology: Topology, here: str) -> Iterator[tuple[str, str, str]]:
         yield from (("rpo", database["name"], name("rpo", f"{database['name']}-from-{source}")) for source in database["sources"])
     for table in context["tables"]:
         yield from (("replication", table["name"], name("replication", f"{table['name']}-to-{r}")) for r in table["receivers"])
-    yield from (("evictions", cache["name"], name("evictions", cache["name"])) for cache in context["caches"])
+    yield from (("evictions", cache["name"], name("evictions", cache["subject"])) for cache in context["caches"])
     yield from (("unconsumed", queue["name"], name("unconsumed", queue["name"])) for queue in context["queues"])
     if context["ledger_period_s"]:
         yield from (("orders-lost", vantage, name("orders-lost", vantage)) for vantage in context["vantages"])

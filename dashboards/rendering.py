@@ -95,9 +95,10 @@ def context(topology: Topology) -> dict[str, Any]:
             if receiver != source
         ],
         "caches": [
-            {"name": name, "region": region, "cluster": cluster}
+            {"name": name if len(clusters) == 1 else cluster, "region": region, "cluster": cluster, "replicated": len(clusters) > 1}
             for name, cache in topology.caches.items()
-            for region, cluster in cache.clusters.items()
+            for region, clusters in cache.clusters.items()
+            for cluster in clusters
         ],
         "queues": [
             {"name": queue, "region": region, "dimensions": {"Broker": name, "VirtualHost": broker.virtual_host, "Queue": queue}}

@@ -29,6 +29,7 @@ DIRECTORY_VARIABLE = "CROSSWATCH_LAB_DIR"
 DEFAULT_REGIONS = ("us-east-1", "us-west-2")
 SERVICES = ("ui", "catalog", "carts", "checkout", "orders")
 DATABASES = ("catalog", "orders")
+CACHE_NODES = ("001", "002")
 ARC_REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2")
 CONSOLE_PORT = 8480
 PORTS = range(15_000, 32_000)
@@ -49,9 +50,10 @@ class RegionPlan:
     """Where the parts of one Region listen. Ports are on ``127.0.0.1`` unless said; the ALB listens on ``ip``.
 
     ``connect_ports``: Service Connect, one port a service. ``peering_ports``: the way to another Region's databases, keyed
-    ``<region>/<database>``. ``writer_ports``: each database's global writer endpoint as this Region resolves it. ``alb_admin_port``,
-    ``ecs_port``, ``connect_admin_port``, ``aurora_port`` and ``peering_port`` speak JSON to the lab only. ``amqp_admin_port`` is
-    the broker's management API; ``amqp_name_port`` and ``amqp_node_port`` are used by RabbitMQ alone, for Erlang's names and nodes.
+    ``<region>/<database>``. ``writer_ports``: each database's global writer endpoint as this Region resolves it. ``redis_port`` is the
+    cache's primary endpoint, ``redis_node_ports`` are its nodes. ``alb_admin_port``, ``ecs_port``, ``connect_admin_port``,
+    ``aurora_port``, ``cache_port`` and ``peering_port`` speak JSON to the lab only. ``amqp_admin_port`` is the broker's management
+    API; ``amqp_name_port`` and ``amqp_node_port`` are used by RabbitMQ alone, for Erlang's names and nodes.
     """
 
     name: str
@@ -62,6 +64,8 @@ class RegionPlan:
     service_ports: dict[str, int]
     postgres_ports: dict[str, int]
     redis_port: int
+    redis_node_ports: dict[str, int]
+    cache_port: int
     amqp_port: int
     amqp_admin_port: int
     amqp_name_port: int
@@ -114,7 +118,7 @@ class LabPlan:
         """A plan with free ports for ``regions``, two or more."""
         names = list(regions)
         ips = [f"127.0.{10 + index}.1" for index in range(len(names))]
-        per_region = 1 + 1 + len(SERVICES) + len(DATABASES) + 1 + 4
+        per_region = 1 + 1 + len(SERVICES) + len(DATABASES) + 1 + len(CACHE_NODES) + 1 + 4
         per_region += 1 + 1 + (len(SERVICES) - 1) + 1 + 1 + 1 + len(DATABASES) * (len(names) - 1) + len(DATABASES)
         ports = iter(_free_ports(6 + len(ARC_REGIONS) + per_region * len(names)))
         plans = {
@@ -127,6 +131,8 @@ class LabPlan:
                 service_ports={service: next(ports) for service in SERVICES},
                 postgres_ports={database: next(ports) for database in DATABASES},
                 redis_port=next(ports),
+                redis_node_ports={node: next(ports) for node in CACHE_NODES},
+                cache_port=next(ports),
                 amqp_port=next(ports),
                 amqp_admin_port=next(ports),
                 amqp_name_port=next(ports),

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lab.plan import STORE_NAME, LabPlan
+from lab.plan import CACHE_NODES, STORE_NAME, LabPlan
 from lab.store import names
 from lab.store.names import WORKLOAD
 from topology import Topology, load
@@ -73,7 +73,7 @@ def document(plan: LabPlan) -> dict[str, Any]:
             for database, rpo_s in (("catalog", 60), ("orders", 30))
         },
         "tables": {"carts": {"table": names.CARTS_TABLE, "replication_s": 60}},
-        "caches": {"checkout": {"clusters": {name: names.cache(name) for name in plan.regions}}},
+        "caches": {"checkout": {"clusters": {name: [names.cache_node(name, node) for node in CACHE_NODES] for name in plan.regions}}},
         "brokers": {"orders": {"brokers": {name: names.broker(name) for name in plan.regions}, "queues": [names.QUEUE]}},
         "runbooks": {
             "drain": {"document": f"{WORKLOAD}-DrainRegion", "parameters": {"Region": "{region}"}},

@@ -5,6 +5,7 @@ Only what the APIs tell is written. What they cannot tell (the pages to ask for,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def document(tag: str, workload: str, account: str, found: dict[str, dict[str, l
         "services": {_name(service): {"ecs_service": service} for service in services},
         "databases": _databases(found),
         "tables": {_name(table): {"table": table} for table in _common(found, "dynamodb:table")},
-        "caches": _by_region(found, "elasticache:cluster", "clusters"),
+        "caches": _caches(found),
         "brokers": _by_region(found, "mq:broker", "brokers"),
         "runbooks": {
             "drain": {"document": f"{workload}-DrainRegion", "parameters": {"Region": "{region}"}},
@@ -123,6 +124,21 @@ def _by_region(found: dict[str, dict[str, list[str]]], kind: str, field: str) ->
             name = arn.rsplit(":", 2)[1] if kind == "mq:broker" else arn.rsplit(":", 1)[1]
             groups.setdefault(_name(name.replace(region, "").strip("-")), {})[region] = name
     return {name: {field: members} for name, members in groups.items() if len(members) == len(found)}
+
+
+def _caches(found: dict[str, dict[str, list[str]]]) -> dict[str, Any]:
+    """Name without the Region and the node's number -> {"clusters": {Region: the node, or the list of a replication group's nodes}}."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for region, arns in found.items():
+        for arn in arns.get("elasticache:cluster", ()):
+            node = arn.rsplit(":", 1)[1]
+            name = _name(re.sub(r"-\d{3}$", "", node).replace(region, "").strip("-"))
+            groups.setdefault(name, {}).setdefault(region, []).append(node)
+    return {
+        name: {"clusters": {region: nodes[0] if len(nodes) == 1 else nodes for region, nodes in members.items()}}
+        for name, members in groups.items()
+        if len(members) == len(found)
+    }
 
 
 def _common(found: dict[str, dict[str, list[str]]], kind: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
@@ -17,6 +17,11 @@ AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
 SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$")]
 SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
+
+
+def _one_or_more(value: object) -> object:
+    """A single name, as a list of one."""
+    return (value,) if isinstance(value, str) else value
 
 
 class Model(BaseModel):
@@ -119,9 +124,9 @@ class Table(Model):
 
 
 class Cache(Model):
-    """ElastiCache nodes by Region (CacheClusterId)."""
+    """ElastiCache nodes by Region: one CacheClusterId, or a list with all nodes of a replication group, whichever is its primary."""
 
-    clusters: dict[RegionName, str]
+    clusters: dict[RegionName, Annotated[tuple[str, ...], BeforeValidator(_one_or_more), Field(min_length=1)]]
 
 
 class Broker(Model):

@@ -137,8 +137,17 @@ def tables(topology: Topology) -> Places:
 
 def caches(topology: Topology) -> Places:
     for cache in topology.caches.values():
-        for region, cluster in cache.clusters.items():
-            yield region, region, {"CacheClusterId": cluster}
+        for region, clusters in cache.clusters.items():
+            for cluster in clusters:
+                yield region, region, {"CacheClusterId": cluster}
+
+
+def cache_replicas(topology: Topology) -> Places:
+    """Any node of a replication group may be its replica; a single node is nobody's."""
+    for cache in topology.caches.values():
+        for region, clusters in cache.clusters.items():
+            for cluster in clusters if len(clusters) > 1 else ():
+                yield region, region, {"CacheClusterId": cluster}
 
 
 def brokers(topology: Topology) -> Places:

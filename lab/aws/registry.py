@@ -14,6 +14,7 @@ SERVICES = {
     for name in (
         "cloudformation",
         "cloudwatch",
+        "elasticache",
         "events",
         "lambda",
         "logs",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import admin
 from lab.data import broker, rabbitmq
+from lab.data.replication_group import DEAD_END
 from lab.plan import RABBITMQ
 from lab.process import ProcessSpec
 
@@ -70,19 +73,30 @@ def _of_region(plan: LabPlan, region: RegionPlan) -> list[ProcessSpec]:
         _module(plan, region, "aurora", lambda: _aurora_answers(region)),
         _module(plan, region, "peering", lambda: bool(admin.call(region.peering_port, "GET", "/status", timeout_s=1.0))),
         *broker_processes(plan, region),
-        ProcessSpec(
-            name=f"{region.name}/redis",
-            region=region.name,
-            argv=(redis_server(), "--port", str(region.redis_port), *REDIS_OPTIONS),
-            directory=plan.path,
-            ready=lambda: _redis_answers(region.redis_port),
-        ),
+        *cache_processes(plan, region),
     ]
+
+
+def cache_processes(plan: LabPlan, region: RegionPlan) -> list[ProcessSpec]:
+    """The Region's cache: its nodes, and the keeper that says who of them is the primary."""
+    nodes = [
+        ProcessSpec(
+            name=f"{region.name}/redis-{node}",
+            region=region.name,
+            argv=(redis_server(), "--port", str(port), *REDIS_OPTIONS),
+            directory=plan.path,
+            ready=partial(_redis_answers, port),
+        )
+        for node, port in region.redis_node_ports.items()
+    ]
+    keeper = _module(plan, region, "cache", lambda: bool(admin.call(region.cache_port, "GET", "/status", timeout_s=1.0)))
+    return [*nodes, replace(keeper, after=tuple(node.name for node in nodes))]
 
 
 REDIS_OPTIONS = (
     "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--maxmemory", REDIS_MEMORY,
-    "--maxmemory-policy", "volatile-lru", "--databases", "1",
+    "--maxmemory-policy", "volatile-lru", "--databases", "1", "--replicaof", "127.0.0.1", str(DEAD_END), "--repl-diskless-sync", "yes",
+    "--repl-diskless-sync-delay", "0", "--repl-diskless-load", "swapdb", "--repl-ping-replica-period", "1",
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """AWS's own metrics of the data stores, from what the stores say of themselves. Pure: a status in, CloudWatch data out.
 
-Names, dimensions, units and absences follow AWS's pages "Amazon CloudWatch metrics for Amazon Aurora", "Metrics for Redis OSS",
+Names, dimensions, units and absences follow AWS's pages "Amazon CloudWatch metrics for Amazon Aurora", "Metrics for Valkey and Redis OSS",
 "Available CloudWatch metrics for Amazon MQ for RabbitMQ brokers" and "DynamoDB metrics and dimensions". Each function takes the span of
 the period in wall seconds where it turns counters into rates.
 """
@@ -56,9 +56,14 @@ def database_data(region: str, database: str, now: Mapping[str, Any], before: Ma
         yield from across(RDS, "AuroraGlobalDBReplicatedWriteIO", secondary, [float(-(-moved // IO_BYTES))])
 
 
-def cache_data(region: str, now: Mapping[str, Any], before: Mapping[str, Any] | None, span_s: float) -> Iterator[Datum]:
-    """One ElastiCache node, from two answers to INFO. ReplicationLag exists for replicas, only."""
-    cluster = {"CacheClusterId": names.cache(region)}
+def cache_data(
+    cluster_id: str, now: Mapping[str, Any], before: Mapping[str, Any] | None, span_s: float, lag_s: float | None
+) -> Iterator[Datum]:
+    """One ElastiCache node, from two answers to INFO. ReplicationLag (``lag_s``, lab seconds) exists for replicas, only.
+
+    MasterLinkHealthStatus is not among them: AWS's page describes it for migrations from a Redis on EC2.
+    """
+    cluster = {"CacheClusterId": cluster_id}
     node = [cluster, cluster | {"CacheNodeId": "0001"}]
 
     def grown(key: str) -> list[float]:
@@ -72,6 +77,7 @@ def cache_data(region: str, now: Mapping[str, Any], before: Mapping[str, Any] | 
         ("DatabaseMemoryUsagePercentage", 100 * now["used_memory"] / limit, "Percent"),
         ("FreeableMemory", max(0.0, limit - now["used_memory"]), "Bytes"),
         ("SwapUsage", 0, "Bytes"),
+        ("IsMaster", now["role"] == "master", "Count"),
     ):
         yield from across(CACHE, metric, node, [float(value)], unit)
     for metric, key in (
@@ -82,15 +88,19 @@ def cache_data(region: str, now: Mapping[str, Any], before: Mapping[str, Any] | 
         ("CacheMisses", "keyspace_misses"),
     ):
         yield from across(CACHE, metric, node, grown(key))
-    for metric, key in (("NetworkBytesIn", "total_net_input_bytes"), ("NetworkBytesOut", "total_net_output_bytes")):
+    for metric, key in (
+        ("NetworkBytesIn", "total_net_input_bytes"),
+        ("NetworkBytesOut", "total_net_output_bytes"),
+        ("ReplicationBytes", "master_repl_offset"),
+    ):
         yield from across(CACHE, metric, node, grown(key), "Bytes")
     if before:
         cpu = sum(float(now[key]) - float(before[key]) for key in ("used_cpu_sys", "used_cpu_user"))
         percent = [min(100.0, 100 * max(0.0, cpu) / span_s)]
         yield from across(CACHE, "EngineCPUUtilization", node, percent, "Percent")
         yield from across(CACHE, "CPUUtilization", node, percent, "Percent")
-    if now.get("role") == "slave":
-        yield from across(CACHE, "ReplicationLag", node, [float(now.get("master_last_io_seconds_ago", 0))], "Seconds")
+    if now["role"] == "slave" and lag_s is not None:
+        yield from across(CACHE, "ReplicationLag", node, [lag_s], "Seconds")
 
 
 def broker_data(

@@ -12,7 +12,6 @@ Its control port: ``GET /status``; ``PUT /links/<region> {"state": "up"|"refused
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -21,10 +20,10 @@ from typing import Any
 
 from lab.admin import Refusal, serve
 from lab.data.aurora import read_writer
+from lab.data.relay import abort, carry
 from lab.plan import LabPlan
 
 STATES = ("up", "refused", "silent")
-CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,39 +57,29 @@ class Peering:
     async def _relay(self, database: str, to: str | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to the database in the Region ``to``, or to its writer."""
         other = to or self.pins.get(database) or read_writer(self._plan, database)
-        link = self.links.get(other, Link())
-        self._open[other].add(writer)
-        upstream: asyncio.StreamWriter | None = None
+        ends = self._open[other]
+        ends.add(writer)
         try:
-            if link.state == "refused":
+            if self._link(other).state == "refused":
                 return
-            while self.links.get(other, Link()).state == "silent":
+            while self._link(other).state == "silent":
                 await asyncio.sleep(0.1)
                 if reader.at_eof():
                     return
-            back, upstream = await asyncio.open_connection("127.0.0.1", self._plan.regions[other].postgres_ports[database])
-            self._open[other].add(upstream)
-            pumps = [asyncio.create_task(self._pump(reader, upstream, other)), asyncio.create_task(self._pump(back, writer, other))]
-            _, pending = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            for pump in pending:
-                pump.cancel()
-        except OSError:
-            pass
+            await carry(reader, writer, self._plan.regions[other].postgres_ports[database], ends, partial(self._pass, other))
         finally:
-            for end in (writer, upstream):
-                if end is not None:
-                    self._open[other].discard(end)
-                    end.close()
+            ends.discard(writer)
+            writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: str) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(CHUNK):
-                while (link := self.links.get(other, Link())).state == "silent":
-                    await asyncio.sleep(0.05)
-                if link.delay_ms:
-                    await asyncio.sleep(link.delay_ms / 1000)
-                writer.write(data)
-                await writer.drain()
+    async def _pass(self, other: str) -> None:
+        """Take as long as the link takes to carry something."""
+        while (link := self._link(other)).state == "silent":
+            await asyncio.sleep(0.05)
+        if link.delay_ms:
+            await asyncio.sleep(link.delay_ms / 1000)
+
+    def _link(self, other: str) -> Link:
+        return self.links.get(other, Link())
 
     async def handle(self, method: str, path: tuple[str, ...], _query: dict[str, str], body: Any) -> Any:
         """The control port's requests."""
@@ -107,8 +96,7 @@ class Peering:
                     raise Refusal(400, f"state: {link.state!r} is none of {', '.join(STATES)}")
                 self.links[region] = link
                 if link.state == "refused":
-                    for writer in list(self._open[region]):
-                        writer.transport.abort()
+                    abort(self._open[region])
                 return asdict(link)
             case ("PUT", ("writers", database)) if database in self._here.writer_ports:
                 region = body["region"]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from lab import admin
 from lab.data import broker, rabbitmq
+from lab.data.cache import FAILS_OVER_AFTER_S
 from lab.faults.fault import Fault, Where
 from lab.plan import RABBITMQ
+from lab.store import names
 
 if TYPE_CHECKING:
     from lab.faults.ground import Ground
@@ -26,48 +28,111 @@ def _start(part: str, ground: Ground, region: str, _memory: None) -> None:
     ground.processes.release([f"{region}/{part}"], f"{part}-down")
 
 
-def _freeze(part: str, ground: Ground, region: str) -> None:
-    ground.processes.freeze([f"{region}/{part}"], f"{part}-hanging")
+def _cache(ground: Ground, region: str) -> Any:
+    """What the keeper says of the Region's cache."""
+    return admin.call(ground.region(region).cache_port, "GET", "/status")
 
 
-def _thaw(part: str, ground: Ground, region: str, _memory: None) -> None:
-    ground.processes.thaw([f"{region}/{part}"], f"{part}-hanging")
+def _primary(ground: Ground, region: str) -> str:
+    """Which node is the cache's primary."""
+    primary = _cache(ground, region)["primary"]
+    if primary is None:
+        raise admin.Refusal(409, f"the cache of {region} has no primary")
+    return str(primary)
 
 
-def _redis(ground: Ground, region: str) -> Any:
+def _await_cache(ground: Ground, region: str) -> None:
+    """Wait until the cache has a primary and its replica is in step; less is not asked while other faults hold a node or its keeper."""
+    parts = {f"{region}/cache", *(f"{region}/redis-{node}" for node in ground.region(region).redis_node_ports)}
+    if not any(each.held_by or each.frozen_by for each in ground.processes.status() if each.name in parts):
+        ground.await_(f"the cache of {region}", lambda: _cache(ground, region)["whole"] or _cache(ground, region)["cut"])
+
+
+def _kill_nodes(ground: Ground, region: str) -> None:
+    ground.processes.hold([f"{region}/redis-{node}" for node in ground.region(region).redis_node_ports], "redis-down")
+
+
+def _start_nodes(ground: Ground, region: str, _memory: None) -> None:
+    ground.processes.release([f"{region}/redis-{node}" for node in ground.region(region).redis_node_ports], "redis-down")
+    _await_cache(ground, region)
+
+
+def _kill_primary(ground: Ground, region: str) -> str:
+    primary = f"{region}/redis-{_primary(ground, region)}"
+    ground.processes.hold([primary], "redis-primary-down")
+    return primary
+
+
+def _start_node(ground: Ground, region: str, node: str) -> None:
+    ground.processes.release([node], "redis-primary-down")
+    _await_cache(ground, region)
+
+
+def _freeze_primary(ground: Ground, region: str) -> str:
+    primary = f"{region}/redis-{_primary(ground, region)}"
+    ground.processes.freeze([primary], "redis-hanging")
+    return primary
+
+
+def _thaw_node(ground: Ground, region: str, node: str) -> None:
+    ground.processes.thaw([node], "redis-hanging")
+    _await_cache(ground, region)
+
+
+def _fail_over(ground: Ground, region: str) -> None:
+    ground.client("elasticache", region).test_failover(ReplicationGroupId=names.cache(region), NodeGroupId="0001")
+
+
+def _await_failover(ground: Ground, region: str, _memory: None) -> None:
+    _await_cache(ground, region)
+
+
+def _replicate(cut: bool, ground: Ground, region: str, _memory: None = None) -> None:
+    admin.call(ground.region(region).cache_port, "PUT", "/replication", {"cut": cut})
+    if not cut:
+        _await_cache(ground, region)
+
+
+def _redis(port: int) -> Any:
     import redis
 
-    return redis.Redis(host="127.0.0.1", port=ground.region(region).redis_port, socket_timeout=5, decode_responses=True)
+    return redis.Redis(host="127.0.0.1", port=port, socket_timeout=5, decode_responses=True)
 
 
-def _shrink(ground: Ground, region: str) -> dict[str, str]:
-    """Leave the cache less memory than it uses, and nothing that it may evict; returns the settings as they were."""
-    client = _redis(ground, region)
-    before: dict[str, str] = {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+def _settings(ground: Ground, region: str) -> tuple[Any, dict[str, Any]]:
+    """The cache's primary, and what is changed of it: its port and its settings as they are."""
+    port = ground.region(region).redis_node_ports[_primary(ground, region)]
+    client = _redis(port)
+    return client, {"port": port, "settings": {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}}
+
+
+def _shrink(ground: Ground, region: str) -> dict[str, Any]:
+    """Leave the primary less memory than it uses, and nothing that it may evict; returns what it was."""
+    client, before = _settings(ground, region)
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", int(client.info("memory")["used_memory"]) // 2)
     return before
 
 
-def _overfill(ground: Ground, region: str) -> dict[str, str]:
+def _overfill(ground: Ground, region: str) -> dict[str, Any]:
     """Write until something is evicted, whatever it is; returns the settings as they were."""
-    client = _redis(ground, region)
-    before: dict[str, str] = {name: client.config_get(name)[name] for name in ("maxmemory", "maxmemory-policy")}
+    client, before = _settings(ground, region)
     client.config_set("maxmemory-policy", "allkeys-lru")
     evicted = int(client.info("stats")["evicted_keys"])
-    for number in range(2 * int(before["maxmemory"]) // FILLER_BYTES):
+    for number in range(2 * int(before["settings"]["maxmemory"]) // FILLER_BYTES):
         client.set(f"{FILLER}{number}", "x" * FILLER_BYTES)
         if int(client.info("stats")["evicted_keys"]) > evicted:
             break
     return before
 
 
-def _empty(ground: Ground, region: str, before: dict[str, str]) -> None:
-    client = _redis(ground, region)
-    for name, value in before.items():
-        client.config_set(name, value)
-    for key in client.scan_iter(f"{FILLER}*", count=1000):
-        client.delete(key)
+def _empty(ground: Ground, region: str, before: dict[str, Any]) -> None:
+    struck = _redis(before["port"])
+    for name, value in before["settings"].items():
+        struck.config_set(name, value)
+    primary = _redis(ground.region(region).redis_port)
+    for key in primary.scan_iter(f"{FILLER}*", count=1000):
+        primary.delete(key)
 
 
 def _alarm(kind: str, on: bool, ground: Ground, region: str, _memory: None = None) -> None:
@@ -117,25 +182,54 @@ FAULTS = (
     Fault(
         "redis-down",
         "caches",
-        "The Redis node of one Region dies; Checkout loses the carts that it held.",
-        "connections to Redis are refused",
+        "Both Redis nodes of one Region die, so that nothing can be promoted; Checkout loses the carts that they held.",
+        "connections to the primary endpoint break at once; no node answers",
         Where.REGION,
-        partial(_kill, "redis"),
-        partial(_start, "redis"),
+        _kill_nodes,
+        _start_nodes,
+    ),
+    Fault(
+        "redis-primary-down",
+        "caches",
+        f"The primary Redis node of one Region dies; after {FAILS_OVER_AFTER_S:g} s its replica is promoted, "
+        "with all carts but those that it had not got.",
+        "connections to the primary endpoint break, then lead to the other node; IsMaster moves, DescribeEvents tells of the failover",
+        Where.REGION,
+        _kill_primary,
+        _start_node,
     ),
     Fault(
         "redis-hanging",
         "caches",
-        "The Redis node of one Region accepts connections and never answers.",
-        "commands to Redis time out",
+        "The primary Redis node of one Region accepts connections and never answers; it fails its health checks, and its replica is "
+        "promoted.",
+        "commands to Redis time out until the failover; the node has no metrics",
         Where.REGION,
-        partial(_freeze, "redis"),
-        partial(_thaw, "redis"),
+        _freeze_primary,
+        _thaw_node,
+    ),
+    Fault(
+        "redis-failover",
+        "caches",
+        "Somebody tests the failover of one Region's Redis: its primary is taken away and its replica promoted; it mends itself.",
+        "the replication group is modifying; connections to the primary endpoint break",
+        Where.REGION,
+        _fail_over,
+        _await_failover,
+    ),
+    Fault(
+        "redis-replication-cut",
+        "caches",
+        "The Redis replica of one Region hears nothing of the primary: a failover now would lose the carts since then.",
+        "ReplicationLag rises; what is written to the primary is not on the replica",
+        Where.REGION,
+        partial(_replicate, True),
+        partial(_replicate, False),
     ),
     Fault(
         "redis-full",
         "caches",
-        "The Redis node of one Region is full and may not evict: reads work, writes fail.",
+        "The primary Redis node of one Region is full and may not evict: reads work, writes fail.",
         "writes to Redis answer OOM; DatabaseMemoryUsagePercentage is 100",
         Where.REGION,
         _shrink,
@@ -144,7 +238,7 @@ FAULTS = (
     Fault(
         "redis-evicting",
         "caches",
-        "The Redis node of one Region is full and evicts: carts vanish in the middle of a checkout.",
+        "The primary Redis node of one Region is full and evicts: carts vanish in the middle of a checkout.",
         "Evictions rise",
         Where.REGION,
         _overfill,

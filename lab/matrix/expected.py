@@ -110,6 +110,7 @@ def _nobody(why: str = "", **more: object) -> Expectation:
 
 
 UNSEEN = "only who goes to the checkout notices: the journey canary, which this lab does not deploy"
+PROMOTED = "ElastiCache promotes the replica by itself; only who is in the checkout meanwhile notices"
 OUTBOX = "Orders keeps its events in the outbox; no customer notices"
 
 
@@ -236,7 +237,9 @@ def _databases() -> dict[str, Expectation]:
 
 def _stores() -> dict[str, Expectation]:
     return {
-        **{f"redis-{how}": _nobody(UNSEEN, may=frozenset({"evictions"})) for how in ("down", "hanging", "full", "evicting")},
+        **{f"redis-{how}": _nobody(UNSEEN, may=frozenset({"evictions"})) for how in ("down", "full", "evicting")},
+        **{f"redis-{how}": _nobody(PROMOTED) for how in ("primary-down", "hanging", "failover")},
+        "redis-replication-cut": _nobody("the primary serves; what a failover would lose, nobody misses yet"),
         **{f"broker-{how}": _nobody(OUTBOX) for how in ("down", "blocked", "disk-full")},
         "orders-consumer-stuck": _nobody("events wait; somebody does consume, so no ticket either", may=frozenset({"unconsumed"})),
         "carts-replication-cut": _nobody("carts are served in both Regions", may=frozenset({"replication"})),

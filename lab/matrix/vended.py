@@ -77,6 +77,8 @@ MOVES = (
     Move(CACHE, "DatabaseMemoryUsagePercentage", ("CacheClusterId",), "Maximum", "redis-full", "up"),
     Move(CACHE, "Evictions", ("CacheClusterId",), "Sum", "redis-evicting", "up"),
     Move(CACHE, "CurrConnections", ("CacheClusterId",), "Average", "redis-hanging", "absent"),
+    Move(CACHE, "IsMaster", ("CacheClusterId",), "Maximum", "redis-primary-down", "absent"),
+    Move(CACHE, "ReplicationLag", ("CacheClusterId",), "Maximum", "redis-replication-cut", "up"),
     Move(MQ, "MessageCount", ("Broker",), "Maximum", "orders-consumer-stuck", "up"),
     Move(MQ, "ConnectionCount", ("Broker",), "Average", "broker-down", "absent"),
     Move(MQ, "RabbitMQMemUsed", NODE, "Maximum", "broker-down", "absent"),

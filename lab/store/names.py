@@ -39,8 +39,13 @@ def db_instance(database: str, region: str) -> str:
 
 
 def cache(region: str) -> str:
-    """The CacheClusterId."""
+    """The ElastiCache replication group of a Region."""
     return f"{WORKLOAD}-checkout-{region}"
+
+
+def cache_node(region: str, node: str) -> str:
+    """The CacheClusterId of one of its nodes (``001``, ``002``)."""
+    return f"{cache(region)}-{node}"
 
 
 def broker(region: str) -> str:

@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lab.admin import Refusal, call
 from lab.data import broker
 from lab.data.metrics import broker_data, cache_data, database_data, table_data
 from lab.plan import LabPlan
+from lab.store import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 PERIOD_S = 60.0
 TIMEOUT_S = 1.5
+ONCE = Retry(NoBackoff(), 0)
 ADMIN = "user/admin"
 Item = dict[str, Any]
 
@@ -49,7 +53,7 @@ class Publisher:
         work: list[Callable[[], Iterable[Item]]] = [self._replication, self._tables]
         for name, region in self.plan.regions.items():
             work += [lambda n=name, p=port: _window(n, p) for port in (region.alb_admin_port, region.connect_admin_port, region.ecs_port)]  # type: ignore[misc]
-            work += [lambda n=name, part=part: _in(n, part(n, span_s)) for part in (self._databases, self._cache, self._broker)]  # type: ignore[misc]
+            work += [lambda n=name, part=part: _in(n, part(n, span_s)) for part in (self._databases, self.cache, self._broker)]  # type: ignore[misc]
         with ThreadPoolExecutor(8) as pool:
             return [item for found in pool.map(_or_nothing, work) for item in found]
 
@@ -80,10 +84,20 @@ class Publisher:
         before = self._swap(f"{region}/aurora", status)
         return [datum for name, now in status.items() for datum in database_data(region, name, now, before and before[name], span_s)]
 
-    def _cache(self, region: str, span_s: float) -> Iterable[Datum]:
-        with redis.Redis(port=self.plan.regions[region].redis_port, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as client:
-            now = client.info()
-        return list(cache_data(region, now, self._swap(f"{region}/redis", now), span_s))
+    def cache(self, region: str, span_s: float) -> list[Datum]:
+        """What the nodes of a Region's cache say that answer, with the replicas' lag as the group's keeper measures it."""
+        lags = {node: about["lag_s"] for node, about in _cache_nodes(self.plan.regions[region].cache_port).items()}
+        found: list[Datum] = []
+        for node, port in self.plan.regions[region].redis_node_ports.items():
+            try:
+                with redis.Redis(port=port, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=ONCE) as client:
+                    now = client.info()
+            except (OSError, redis.RedisError):
+                self._before.pop(f"{region}/redis-{node}", None)
+                continue
+            before = self._swap(f"{region}/redis-{node}", now)
+            found += cache_data(names.cache_node(region, node), now, before, span_s, lags.get(node))
+        return found
 
     def _broker(self, region: str, span_s: float) -> Iterable[Datum]:
         port = self.plan.regions[region].amqp_admin_port
@@ -114,6 +128,15 @@ def _window(region: str, port: int) -> list[Item]:
 
 def _in(region: str, data: Iterable[Datum]) -> list[Item]:
     return [{"region": region} | datum.as_dict() for datum in data]
+
+
+def _cache_nodes(port: int) -> dict[str, Any]:
+    """The cache's nodes as their keeper sees them; none where it does not answer."""
+    try:
+        nodes: dict[str, Any] = call(port, "GET", "/status", timeout_s=TIMEOUT_S)["nodes"]
+    except (OSError, Refusal):
+        return {}
+    return nodes
 
 
 def _or_nothing(work: Callable[[], Iterable[Item]]) -> Iterable[Item]:

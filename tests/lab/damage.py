@@ -25,6 +25,9 @@ import psycopg
 import redis
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lab import admin
 from lab.data import broker
@@ -112,16 +115,25 @@ class Eyes:
         """The standbys' lags in lab milliseconds."""
         return [each["lag"][kind] if each["lag"] else float("inf") for each in self.aurora(database).values() if each["role"] == "reader"]
 
-    def redis(self, region: str) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.region(region).redis_port, socket_timeout=1.0)
+    def redis(self, region: str) -> Redis:
+        return self.redis_at(self.region(region).redis_port)
+
+    def redis_at(self, port: int) -> Redis:
+        """A client that tries once."""
+        return Redis(host="127.0.0.1", port=port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0))
 
     def set_redis(self, region: str) -> str:
-        """ "" where a write to Redis works, else the error's name."""
+        """ "" where a write to the cache's primary endpoint works, else the error's name."""
         try:
             self.redis(region).set("crosswatch:probe", "1")
         except redis.RedisError as error:
             return type(error).__name__
         return ""
+
+    def cache(self, region: str) -> dict[str, Any]:
+        """The cache's replication group, as its keeper sees it."""
+        found: dict[str, Any] = admin.call(self.region(region).cache_port, "GET", "/status")
+        return found
 
     def broker(self, region: str) -> dict[str, Any]:
         """The broker's node."""
@@ -189,6 +201,8 @@ class Eyes:
             ]
             if error := self.set_redis(name):
                 found.append(f"{name} redis: {error}")
+            if not (cache := self.cache(name))["whole"]:
+                found.append(f"{name} cache: {cache}")
             node = self.broker(name)
             found += [f"{name} broker: {alarm}" for alarm in ("mem_alarm", "disk_free_alarm") if node[alarm]]
             if answer(self.plan, name) != [name]:
@@ -332,8 +346,44 @@ def slow_peering(eyes: Eyes, _region: str) -> bool:
 
 
 def evicting(eyes: Eyes, region: str) -> bool:
-    info: dict[str, Any] = eyes.redis(region).info("stats")  # type: ignore[assignment]
+    info: dict[str, Any] = eyes.redis(region).info("stats")
     return int(info["evicted_keys"]) > 0 and eyes.redis(region).config_get("maxmemory-policy") == {"maxmemory-policy": "allkeys-lru"}
+
+
+def promoted(eyes: Eyes, region: str) -> bool:
+    """Whether one of the cache's nodes is gone and the other takes writes."""
+    group = eyes.cache(region)
+    gone = [node for node, about in group["nodes"].items() if about["state"] == "gone"]
+    return len(gone) == 1 and group["primary"] not in gone and eyes.set_redis(region) == ""
+
+
+def both_gone(eyes: Eyes, region: str) -> bool:
+    """Whether neither node of the cache is there, and nothing was promoted."""
+    ports = eyes.region(region).redis_node_ports.values()
+    nodes = [eyes.redis_at(port) for port in ports]
+    return eyes.set_redis(region) == "ConnectionError" and not any(_answers(node) for node in nodes)
+
+
+def _answers(node: Redis) -> bool:
+    try:
+        return bool(node.ping())
+    except redis.RedisError:
+        return False
+
+
+def not_replicated(eyes: Eyes, region: str) -> bool:
+    """Whether a write to the cache's primary stays away from its replica."""
+    group, mark = eyes.cache(region), str(uuid.uuid4())
+    eyes.redis(region).set("crosswatch:mark", mark)
+    time.sleep(1.0)
+    replicas = [eyes.redis_at(node["port"]) for node in group["nodes"].values() if node["role"] == "replica"]
+    return all(replica.get("crosswatch:mark") != mark.encode() for replica in replicas)
+
+
+def failing_over(eyes: Eyes, region: str) -> bool:
+    """Whether ElastiCache says that the replication group changes."""
+    (group,) = eyes.lab.client("elasticache", region).describe_replication_groups()["ReplicationGroups"]
+    return bool(group["Status"] == "modifying" and eyes.set_redis(region) == "ConnectionError")
 
 
 def broker_down(eyes: Eyes, region: str) -> bool:
@@ -411,7 +461,10 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
     "orders-endpoint-stale": read_only_endpoint,
     "peering-refused": partial(lagging, "orders", "rpo_ms"),
     "peering-slow": slow_peering,
-    "redis-down": lambda eyes, region: eyes.set_redis(region) == "ConnectionError",
+    "redis-down": both_gone,
+    "redis-primary-down": promoted,
+    "redis-failover": failing_over,
+    "redis-replication-cut": not_replicated,
     "redis-hanging": lambda eyes, region: eyes.set_redis(region) == "TimeoutError",
     "redis-full": lambda eyes, region: eyes.set_redis(region) == "OutOfMemoryError",
     "redis-evicting": evicting,

@@ -26,6 +26,7 @@ def ports(plan: LabPlan) -> list[tuple[str, int]]:
     for region in plan.regions.values():
         found += [(region.ip, plan.alb_port)]
         found += [("127.0.0.1", port) for port in (region.aws_port, region.redis_port, region.amqp_port, *region.postgres_ports.values())]
+        found += [("127.0.0.1", port) for port in region.redis_node_ports.values()]
     return found
 
 

@@ -56,6 +56,7 @@ def test_the_catalogue_has_what_the_architecture_can_suffer() -> None:
         "region-down", "region-cut-off", "catalog-down", "orders-slow", "carts-erroring", "ui-wrong-body", "ui-without-assets",
         "alb-without-targets", "dns-stuck", "dns-down", "ttl-ignored", "certificate-expiring", "certificate-expired", "orders-writer-down",
         "orders-replication-paused", "orders-lag", "orders-two-writers", "orders-failover-stuck", "redis-down", "redis-full", "broker-down",
+        "redis-primary-down", "redis-failover",
         "broker-blocked", "orders-consumer-stuck", "carts-replication-cut", "carts-table-throttled", "canary-hanging", "cloudwatch-down",
         "all-controls-off", "arc-down", "telemetry-throttled", "vantage-clock-skewed", "orders-bad-deploy", "carts-memory-leak",
         "vantage-network-down",

@@ -9,7 +9,7 @@ import pytest
 
 from lab import topology as lab_topology
 from lab.data.metrics import broker_data, cache_data, database_data, table_data
-from lab.plan import LabPlan
+from lab.plan import CACHE_NODES, LabPlan
 from lab.store import names
 from lab.store.connect import Window as Mesh
 from lab.store.ecs import Service, backoff_s, service_data
@@ -52,7 +52,7 @@ def test_the_names_are_those_of_the_labs_topology() -> None:
         for database, entry in document["databases"].items():
             assert entry["global_cluster"] == names.global_cluster(database)
             assert entry["clusters"][region] == names.db_cluster(database, region)
-        assert document["caches"]["checkout"]["clusters"][region] == names.cache(region)
+        assert document["caches"]["checkout"]["clusters"][region] == [names.cache_node(region, node) for node in CACHE_NODES]
         assert document["brokers"]["orders"]["brokers"][region] == names.broker(region)
     assert document["brokers"]["orders"]["queues"] == [names.QUEUE]
     assert document["tables"]["carts"]["table"] == names.CARTS_TABLE
@@ -85,18 +85,33 @@ def test_rates_need_two_answers() -> None:
     assert data["AuroraGlobalDBReplicatedWriteIO"].values == (2.0,)
 
 
-def test_a_cache_reports_evictions_of_the_period_even_when_there_are_none() -> None:
-    """They are a count since the last period; ReplicationLag is for replicas."""
-    info = dict.fromkeys(("total_connections_received", "evicted_keys", "expired_keys", "keyspace_hits", "keyspace_misses"), 5.0)
-    info |= dict.fromkeys(("total_net_input_bytes", "total_net_output_bytes"), 5.0)
+def cache_info(**changes: Any) -> dict[str, Any]:
+    """A Redis server's INFO."""
+    counters = ("total_connections_received", "evicted_keys", "expired_keys", "keyspace_hits", "keyspace_misses")
+    info = dict.fromkeys((*counters, "total_net_input_bytes", "total_net_output_bytes", "master_repl_offset"), 5.0)
     info |= {"maxmemory": 1000, "used_memory": 250, "connected_clients": 3, "used_cpu_sys": 1.0, "used_cpu_user": 1.0}
-    data = by_name(cache_data("us-east-1", info | {"evicted_keys": 12, "used_cpu_user": 7.0}, info, 60))
+    return info | {"role": "master"} | changes
+
+
+def test_a_cache_reports_evictions_of_the_period_even_when_there_are_none() -> None:
+    """They are a count since the last period."""
+    data = by_name(cache_data("retail-checkout-us-east-1-001", cache_info(evicted_keys=12, used_cpu_user=7.0), cache_info(), 60, None))
     assert data["Evictions"].values == (7.0,)
     assert data["CacheHits"].values == (0.0,)
     assert data["DatabaseMemoryUsagePercentage"].values == (25.0,)
     assert data["EngineCPUUtilization"].values == (10.0,)
-    assert data["CurrConnections"].dimensions == {"CacheClusterId": "retail-checkout-us-east-1"}
-    assert "ReplicationLag" not in data
+    assert data["CurrConnections"].dimensions == {"CacheClusterId": "retail-checkout-us-east-1-001"}
+
+
+def test_only_a_replica_of_a_cache_has_a_lag() -> None:
+    """IsMaster says which is which."""
+    primary = by_name(cache_data("c-001", cache_info(), None, 60, 4.0))
+    replica = by_name(cache_data("c-002", cache_info(role="slave"), None, 60, 4.0))
+    assert primary["IsMaster"].values == (1.0,)
+    assert "ReplicationLag" not in primary
+    assert replica["IsMaster"].values == (0.0,)
+    assert (replica["ReplicationLag"].values, replica["ReplicationLag"].unit) == ((4.0,), "Seconds")
+    assert "ReplicationLag" not in by_name(cache_data("c-002", cache_info(role="slave"), None, 60, None))
 
 
 def test_a_brokers_metrics_have_three_kinds_of_dimensions() -> None:
