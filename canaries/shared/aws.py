@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 
 def client(service: str, region: str, endpoint: str | None, timeout_s: float) -> Any:
@@ -16,8 +17,8 @@ def client(service: str, region: str, endpoint: str | None, timeout_s: float) ->
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What a call may raise."""
-    return (BotoCoreError, ClientError, OSError)
+    """What a call may raise. ResponseParserError is no BotoCoreError: it is what comes of a proxy's own page in place of AWS's answer."""
+    return (BotoCoreError, ClientError, ResponseParserError, OSError)
 
 
 def short(error: Exception) -> str:

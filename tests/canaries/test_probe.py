@@ -19,12 +19,13 @@ from canaries.probe.rounds import Round, grid
 from canaries.probe.settings import Arc, Database, Page, ProbeSettings
 from canaries.probe.verdict import Cell, Look
 from canaries.probe.writers import Writers
+from canaries.shared import aws as aws_client
 from canaries.shared import trace
 from canaries.shared.exchange import Exchange, Failure, Kind, Phase, Phases
 from canaries.shared.publish import Writer
 from canaries.shared.settings import ConfigurationError, decode, encode, load
 from canaries.shared.target import Target
-from tests.canaries.servers import CREDENTIALS, Recorder, raw_server
+from tests.canaries.servers import CREDENTIALS, Recorder, answering, raw_server
 
 if TYPE_CHECKING:
     pass
@@ -268,6 +269,29 @@ def test_a_region_that_cannot_be_written_to_delays_nobody(aws: tuple[Recorder, R
     assert (outcome[WEST] or "").startswith(("ReadTimeoutError", "no answer within"))
     assert (outcome["eu-west-1"] or "").startswith("EndpointConnectionError")
     assert took < 1.2
+
+
+CALLS: dict[str, Any] = {
+    "cloudwatch": lambda client: client.put_metric_data(Namespace="Crosswatch/Probe", MetricData=[{"MetricName": "Up", "Value": 1.0}]),
+    "rds": lambda client: client.describe_global_clusters(),
+    "route53-recovery-cluster": lambda client: client.get_routing_control_state(RoutingControlArn="arn:aws:x:::" + "c" * 80),
+    "s3": lambda client: client.get_object(Bucket="kept", Key="book"),
+}
+
+
+@pytest.mark.parametrize("service", CALLS)
+@pytest.mark.parametrize("status", [500, 502])
+def test_a_proxys_own_page_in_place_of_awss_answer_is_an_error_like_others(
+    service: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore raises something of its own kind for an answer that it cannot read; a run must survive that too."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    text = "<!doctype html>\n<html lang=en>\n<title>Bad gateway</title>"
+    answer = f"HTTP/1.1 {status} Bad\r\nContent-Type: text/html\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}"
+    with raw_server(answering(answer.encode())) as port, pytest.raises(aws_client.errors()) as caught:
+        CALLS[service](aws_client.client(service, EAST, f"http://127.0.0.1:{port}", 1.0))
+    assert aws_client.short(caught.value)
 
 
 def test_routing_is_read_from_any_cluster_endpoint(aws: tuple[Recorder, Recorder], monkeypatch: pytest.MonkeyPatch) -> None:

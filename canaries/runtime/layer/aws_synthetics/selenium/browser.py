@@ -72,7 +72,7 @@ class SyntheticsBrowser(webdriver.Chrome):
 def start(options: Any, user_agent: str) -> SyntheticsBrowser:
     """Start Chromium with the script's options, if any, and the ones it needs to run headless in a small box."""
     options = options or Options()
-    profile = Path(tempfile.mkdtemp(prefix="chromium-", dir=os.environ["CROSSWATCH_PROFILES"]))
+    profile = Path(tempfile.mkdtemp(prefix="chromium-", dir=os.environ.get("CROSSWATCH_PROFILES")))
     for argument in (
         "--headless=new",
         "--no-sandbox",
