@@ -164,7 +164,7 @@ def checks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     memory = result["memory"]["instrumented"]
     inexact, looks = (sum(each[key] for each in ledger.values()) for key in ("inexact", "samples"))
     waiting, dropped = ({name: each[key] for name, each in ledger.items() if each[key]} for key in ("waiting", "dropped"))
-    left = {each["signal"]: each["items"] for each in result["spool_left"] if each["items"]}
+    before, left = result["spool_of_the_ended_task"], result["spool_after_drain"]
     traces = result["traces"]
     found = {
         "every request": (own["answered"] == own["sent"], f"{own['answered']:,} of {own['sent']:,} answered with 200"),
@@ -172,8 +172,8 @@ def checks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "everything delivered": (
             bool(ledger) and not waiting and not dropped and not left,
             (
-                f"{result['drained_after_s']:g} s after the last request: waiting {waiting or 0}, dropped {dropped or 0}; "
-                f"left in the spool of the ended task {left or 0}"
+                f"{result['drained_after_s']:g} s after the last request: waiting {waiting or 0}, dropped {dropped or 0}; in the spool "
+                f"of the ended task {before or 0}, after crosswatch-spool drain {left or 0}"
             ),
         ),
         "every trace in X-Ray": (
@@ -250,8 +250,8 @@ def picture(result: dict[str, Any]) -> bytes:
     names = (
         data(faults)
         .mark_text(fontSize=10.5, color="#9b2c2f", align="left", baseline="middle", angle=315)
-        .encode(x=alt.X("middle:Q", title=None, scale=scale, axis=None), text="label:N")
-        .properties(width=WIDTH, height=50)
+        .encode(x=alt.X("middle:Q", title=None, scale=scale, axis=None), y=alt.value(46), text="label:N")
+        .properties(width=WIDTH, height=50, view=alt.ViewBackground(stroke=None))
     )
     p99s = [{"minute": each["minute"], "value": each[what], "what": what} for each in result["blocks"] for what in COLOURS if each[what]]
     resident = [{"minute": each["minute"], "value": each[f"{what}_mb"], "what": what} for each in samples for what in COLOURS]

@@ -111,6 +111,12 @@ def schedule(minutes: int, seed: int) -> list[Phase]:
     return phases
 
 
+def memory_warm_up_s(phases: list[Phase], seconds: float) -> float:
+    """Until when memory may still grow: a fifth of the time, and until a minute's telemetry had to wait once and was delivered."""
+    first = next((phase.minute for phase in phases if phase.everywhere), 0)
+    return max(0.2 * seconds, WARM_UP_S + 60.0 * (first + 2))
+
+
 def cpu_s(*roots: int) -> float:
     """CPU seconds of processes and all below them."""
     total = 0
@@ -351,6 +357,9 @@ class Soak:
         self._log_events = log_events(self._plan, self._regions, names.log_group(SERVICE), self._began, time.time())
         admin.call(self._plan.regions[self._home].ecs_port, "POST", f"/services/{SERVICE}/scale", {"desired": 0})
         self._ground.await_("the end of the task", lambda: not Path(f"/proc/{self._task['pid']}").exists())
+        self._ended_with = inspect(self._spool)
+        environment = tasks.environment(self._plan, self._home, SERVICE, 0, "drain") | {"PYTHONPATH": str(ROOT)}
+        spool_command("drain", str(self._spool), "--timeout", "30", environment=environment)
         self._left = inspect(self._spool)
 
     # -- what came of it ---
@@ -368,7 +377,7 @@ class Soak:
         well, faulty = pairs(lambda phase: not phase.kind), pairs(lambda phase: bool(phase.kind))
         effect = report.effect_of_faults(well, faulty, draw) if faulty[0] else None
         loaded = [sample for sample in self._samples if sample["at"] <= self._seconds]
-        warm_up = max(WARM_UP_S + 60.0, 0.2 * self._seconds)
+        warm_up = memory_warm_up_s(self._phases, self._seconds)
         shares = [minute["cpu_percent"] for minute in self._minutes]
         result: dict[str, Any] = {
             "service": f"{SERVICE} in {self._home}",
@@ -388,7 +397,8 @@ class Soak:
                 for name in self._pids
             },
             "spool_largest_mb": max(sample["spool_mb"] for sample in self._samples),
-            "spool_left": self._left,
+            "spool_of_the_ended_task": _items(self._ended_with),
+            "spool_after_drain": _items(self._left),
             "cpu_percent": {name: round(float(np.mean([each[name] for each in shares])), 1) for name in shares[0]},
             "drained_after_s": round(self._drained_s, 1),
             "log_events": self._log_events,
@@ -491,11 +501,21 @@ def bare_environment(lab: RunningLab, region: str, port: int) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key not in switched} | {"PYTHONPATH": str(ROOT)}
 
 
+def spool_command(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    """What ``crosswatch-spool`` prints."""
+    command = [sys.executable, "-m", "crosswatch_exporters.spool_cli", *arguments]
+    return subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=90).stdout
+
+
 def inspect(spool: Path) -> list[dict[str, Any]]:
     """What ``crosswatch-spool inspect`` finds."""
-    command = [sys.executable, "-m", "crosswatch_exporters.spool_cli", "inspect", str(spool), "--json"]
-    answer: list[dict[str, Any]] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    answer: list[dict[str, Any]] = json.loads(spool_command("inspect", str(spool), "--json"))
     return answer
+
+
+def _items(found: list[dict[str, Any]]) -> dict[str, int]:
+    """Items by signal."""
+    return {each["signal"]: each["items"] for each in found if each["items"]}
 
 
 def free_port() -> int:
