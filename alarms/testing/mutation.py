@@ -1,7 +1,8 @@
 """Mutants of the alarms: would a test notice if a threshold, M, N, an operator or a missing-data treatment were another?
 
 A mutant that all tests still pass survives: no test pins that number down. Only tests that say something about the alarm, or about a
-composite above it, are run again, and in them only the mutant is evaluated: the other alarms change as they did before.
+composite above it, are run again, and in them only the mutant is evaluated: the other alarms change as they did before. Where it goes
+through the same states as the alarm, nothing above it can differ, and the test is not run any further.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def mutate(suites: Iterable[tuple[Suite, Parsed]], results: Iterable[CaseResult]
                 mutant = changed.parse()
             except DefinitionError:
                 continue  # AWS would refuse it, so nobody can deploy it by mistake
-            killed = any(not _again(result, parsed, changed, mutant).passed for result, parsed in asked)
+            killed = any(_noticed(result, parsed, changed, mutant) for result, parsed in asked)
             found.append(Mutant(alarm.name, definition.region, words, killed, len(asked)))
     return found
 
@@ -127,6 +128,13 @@ def _concerns(case: Case, definition: Definition, parsed: Parsed) -> bool:
         return definition.region in (None, region) or region is None or (region, item.alarm) not in homes
 
     return bool({item.alarm for item in case.expect if meant(item)} & _above({definition.name}, parsed))
+
+
+def _noticed(result: CaseResult, parsed: Parsed, changed: Definition, mutant: Alarm | MuteRule) -> bool:
+    """Whether the test fails with the mutant in it."""
+    home = (changed.region or result.case.region or NOWHERE, mutant.name)
+    alone = run_case(result.case, [(changed, mutant)])
+    return alone.traces[home].states != result.traces[home].states and not _again(result, parsed, changed, mutant).passed
 
 
 def _again(result: CaseResult, parsed: Parsed, changed: Definition, mutant: Alarm | MuteRule) -> CaseResult:
