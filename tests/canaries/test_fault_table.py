@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +11,7 @@ from lab.faults import CATALOGUE
 from lab.topology import lab_topology
 from tests.canaries.fault_table import PAGE, TABLE, WITHOUT_CANARIES, page, suffer
 from tests.canaries.sight import Watcher
+from tests.folders import open_folder
 from tests.lab.conftest import UP_WITHIN_S, running_lab
 
 if TYPE_CHECKING:
@@ -41,16 +39,11 @@ DNS = {"resolver-servfail"}
 
 @pytest.fixture(scope="module")
 def watcher() -> Iterator[Watcher]:
-    folder = Path(tempfile.mkdtemp(prefix="fault-table-"))
-    folder.chmod(0o755)  # the databases run as another user
-    try:
-        with running_lab(folder / "lab", "--no-deploy", "--speed", "1") as lab:
-            lab.wait("the store to be up", lambda: "are up" in lab.output, UP_WITHIN_S)
-            eyes = Watcher(lab.plan, lab_topology(lab.plan))
-            yield eyes
-            eyes.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with open_folder("fault-table") as folder, running_lab(folder / "lab", "--no-deploy", "--speed", "1") as lab:
+        lab.wait("the store to be up", lambda: "are up" in lab.output, UP_WITHIN_S)
+        eyes = Watcher(lab.plan, lab_topology(lab.plan))
+        yield eyes
+        eyes.close()
 
 
 @pytest.mark.lab

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,6 +12,7 @@ from canaries.bundle import build
 from canaries.config import ledger_config
 from canaries.runtime import RunRequest, Sandbox
 from lab.topology import lab_topology
+from tests.folders import open_folder
 from tests.lab.conftest import UP_WITHIN_S, running_lab
 
 if TYPE_CHECKING:
@@ -30,15 +28,10 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    folder = Path(tempfile.mkdtemp(prefix="ledger-drill-"))
-    folder.chmod(0o755)  # the databases run as another user
-    try:
-        with running_lab(folder / "lab", "--no-deploy", "--speed", "10") as up:
-            up.wait("the store to be up", lambda: "are up" in up.output, UP_WITHIN_S)
-            up.client("s3", EAST).create_bucket(Bucket="ledger-drill")
-            yield up
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with open_folder("ledger-drill") as folder, running_lab(folder / "lab", "--no-deploy", "--speed", "10") as up:
+        up.wait("the store to be up", lambda: "are up" in up.output, UP_WITHIN_S)
+        up.client("s3", EAST).create_bucket(Bucket="ledger-drill")
+        yield up
 
 
 class Teller:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from lab.control import ask
 from lab.plan import LabPlan
 from lab.state import processes_of, read_owner
+from tests.folders import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,10 +127,8 @@ def running_lab(directory: Path, *options: str) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def lab_folder() -> Iterator[Path]:
     """A folder for a lab: PostgreSQL, which does not run as root, must be able to pass through it, so pytest's own will not do."""
-    folder = Path(tempfile.mkdtemp(prefix="crosswatch-test-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+    with open_folder("lab") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

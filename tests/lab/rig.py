@@ -7,16 +7,15 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.admin import Refusal
 from lab.clock import CLOCK_VARIABLE
 from lab.plan import LabPlan
 from lab.warden import remove_shared_memory, signal_tree
+from tests.folders import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,8 +27,7 @@ class Rig:
     """A plan in a directory of its own, and the processes that were started of it."""
 
     def __init__(self, speed: float = 1.0) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="crosswatch-test-"))
-        self.path.chmod(0o711)
+        self.path = make_folder("rig")
         self.plan = LabPlan.make(self.path, speed=speed)
         self.plan.logs.mkdir()
         self.plan.save()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from lab.plan import BUILT_IN, RABBITMQ, LabPlan
 from lab.state import StateDirectory, processes_of
 from lab.supervisor import Supervisor
 from lab.warden import descendants
+from tests.folders import open_folder
 from tests.lab.rig import wait_for
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class RunningBroker:
 def running_broker(kind: str) -> Iterator[RunningBroker]:
     """Bring the broker up and take it down; fails where a process or a file of it is left."""
     require(kind)
-    with tempfile.TemporaryDirectory(prefix="crosswatch-test-") as folder:
-        directory = Path(folder) / "lab"
+    with open_folder("broker") as folder:
+        directory = folder / "lab"
         state = StateDirectory.claim(directory)
         plan = LabPlan.make(directory, broker=kind)
         plan.save()
