@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -114,11 +115,12 @@ def backtest(
     old = parse_all(_definitions(against, topology)) if against else None
     span = (_time(start, "--from"), _time(end, "--to"))
     files = list(data or [])
-    if fetch:
-        files.append(_fetched([*new, *(old or [])], span, model, save))
-    if not files:
+    if not files and not fetch:
         raise UnusableInput([Problem("there is no history", "name exported files, or use --fetch with --from and --to")])
-    exports = replaying.load(files)
+    with TemporaryDirectory(prefix="crosswatch-backtest-") as folder:
+        if fetch:
+            files.append(_fetched([*new, *(old or [])], span, model, save or Path(folder) / "history.json"))
+        exports = replaying.load(files)
     spans = [found for export in exports.values() if (found := export.span)]
     if not spans:
         raise UnusableInput([Problem("the files hold no data points", "export a stretch in which the metrics have data", str(files[0]))])
@@ -194,10 +196,8 @@ def _time(value: str | None, option: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _fetched(parsed: Any, span: tuple[float | None, float | None], topology: Topology | None, save: Path | None) -> Path:
-    """Fetch with progress, and write to ``save`` (or a file of its own)."""
-    import tempfile
-
+def _fetched(parsed: Any, span: tuple[float | None, float | None], topology: Topology | None, path: Path) -> Path:
+    """Fetch with progress, and write to ``path``."""
     from botocore.exceptions import BotoCoreError, ClientError
     from rich.progress import Progress
 
@@ -211,7 +211,6 @@ def _fetched(parsed: Any, span: tuple[float | None, float | None], topology: Top
     stats = fetching.wanted(only_alarms(parsed))
     if not stats:
         raise UnusableInput([Problem("no alarm has a Region", "give each definition a Region to fetch from")])
-    path = save or Path(tempfile.mkdtemp(prefix="crosswatch-backtest-")) / "history.json"
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks = {region: bar.add_task(region, total=None) for region in stats}
 
