@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
@@ -22,6 +23,13 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
 def _one_or_more(value: object) -> object:
     """A single name, as a list of one."""
     return (value,) if isinstance(value, str) else value
+
+
+def _different(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Names, at least one, and none twice."""
+    if not value or len(set(value)) != len(value):
+        raise PydanticCustomError("nodes", "one node, or a list of different nodes, is expected")
+    return value
 
 
 class Model(BaseModel):
@@ -126,7 +134,7 @@ class Table(Model):
 class Cache(Model):
     """ElastiCache nodes by Region: one CacheClusterId, or a list with all nodes of a replication group, whichever is its primary."""
 
-    clusters: dict[RegionName, Annotated[tuple[str, ...], BeforeValidator(_one_or_more), Field(min_length=1)]]
+    clusters: dict[RegionName, Annotated[tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_different)]]
 
 
 class Broker(Model):

@@ -46,6 +46,9 @@ def test_the_example_is_a_topology() -> None:
         (("latency_ms: 1000, ", ""), "objectives[1]: a latency objective needs 'latency_ms'"),
         (('account: "123456789012"', "account: 123456789012"), "account: input should be a valid string"),
         (("failover:\n    catalog:", "failover:\n    katalog:"), "runbooks.failover.katalog: 'katalog' is none of the databases"),
+        (("us-east-1: retail-checkout-us-east-1", "us-east-1: []"), "caches.checkout.clusters.us-east-1: one node, or a list"),
+        (("us-east-1: retail-checkout-us-east-1", "us-east-1: [a, a]"), "caches.checkout.clusters.us-east-1: one node, or a list"),
+        (("us-east-1: retail-checkout-us-east-1", "us-east-1: [a, 3]"), "caches.checkout.clusters.us-east-1[1]: input should be a valid"),
         (("environment: production", "environment: production\nenvironment: test"), "environment: the name 'environment' stands twice"),
     ],
 )

@@ -47,6 +47,18 @@ def test_aurora_lag_is_only_where_the_secondary_is() -> None:
     assert all(item.dimensions["SourceRegion"] != item.region for item in series(load(EXAMPLE), signal))
 
 
+def test_every_node_of_a_replication_group_has_its_series_and_a_single_node_no_lag() -> None:
+    """Which of them is the replica changes with every failover, so all may have the lag; a node without replicas has none."""
+    one, two = "us-east-1: retail-checkout-us-east-1", "us-east-1: [retail-checkout-001, retail-checkout-002]"
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert one in text
+    for topology, nodes, replicas in ((loads(text), 1, 0), (loads(text.replace(one, two)), 2, 2)):
+        for name, wanted in (("IsMaster", nodes), ("Evictions", nodes), ("ReplicationLag", replicas)):
+            signal = find("AWS/ElastiCache", name, ("CacheClusterId",))
+            assert signal is not None
+            assert len([item for item in series(topology, signal) if item.region == "us-east-1"]) == wanted, name
+
+
 def test_every_signal_says_what_its_silence_means() -> None:
     """Absence is part of a signal's meaning."""
     assert all(signal.absence and signal.what for signal in CATALOGUE)

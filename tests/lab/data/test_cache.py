@@ -21,6 +21,7 @@ from redis.retry import Retry
 from lab import admin, data
 from lab.data.cache import FAILS_OVER_AFTER_S
 from lab.process import ProcessSpec
+from lab.store.checkout import application
 from lab.store.vending import Publisher
 from tests.lab.rig import rig, wait_for
 
@@ -280,6 +281,23 @@ def test_behind_the_endpoint_is_one_primary_at_a_time(cache: Cache) -> None:
                 assert {port for _, port in found} <= {str(cache.here.redis_node_ports[after])}
         mend()
         cache.whole()
+
+
+def test_the_checkout_service_survives_a_failover_without_knowing_of_it(cache: Cache) -> None:
+    """It fails while there is no primary; then the same process, with the connections it has, goes on with the carts."""
+    primary = cache.whole()
+    client = redis.Redis.from_url(f"redis://127.0.0.1:{cache.here.redis_port}/0", socket_timeout=2, socket_connect_timeout=1)
+    service = application(client, "http://orders.invalid").test_client()
+    item = {"id": "1", "name": "Clock", "quantity": 1, "unitCost": 5}
+    assert service.post("/checkout/ann/update", json={"items": [item]}).status_code == 201
+    assert service.get("/checkout/ann").status_code == 200
+    cache.kill(primary)
+    assert service.get("/checkout/ann").status_code == 500
+    cache.await_primary(cache.other(primary))
+    answer = service.get("/checkout/ann")
+    assert answer.status_code == 200
+    assert answer.get_json()["items"] == [item]
+    assert service.post("/checkout/bob/update", json={"items": [item]}).status_code == 201
 
 
 @pytest.fixture
