@@ -21,6 +21,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from lab.aws import moto_streams
 from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError
 
@@ -180,6 +181,7 @@ def _application() -> Callable[..., Any]:
         sys.modules["moto.ec2"] = _DeferredEc2("moto.ec2")
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+    moto_streams.bound()
     application: Callable[..., Any] = DomainDispatcherApplication(create_backend_app)
     return application
 

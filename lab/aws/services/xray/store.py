@@ -1,20 +1,27 @@
-"""Traces of one Region, in bounded memory: at most `MAX_TRACES` traces and `MAX_BYTES` of documents, the oldest go first."""
+"""Traces of one Region, in bounded memory: at most `MAX_TRACES` traces and `MAX_BYTES` of memory, the oldest go first.
+
+A document as a dictionary takes ten times the memory of its JSON, and most are never asked for. So they are kept compressed, and unpacked
+when a trace is asked for.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lab.aws.services.xray.segments import Segment
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lab.aws.services.xray.segments import Segment
-
 MAX_TRACES = 20_000
-MAX_BYTES = 96 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 MAX_TRACE_BYTES = 500 * 1024
+OVERHEAD_BYTES = 500  # what Python takes for a kept segment beside its document
 
 
 @dataclass(slots=True)
@@ -78,11 +85,60 @@ class Trace:
         return [whole(segment) for segment in tops]
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A segment with its document compressed; ``size`` is the document's as it was sent."""
+
+    parent_id: str | None
+    service: str
+    start: float
+    end: float
+    size: int
+    packed: bytes
+
+    @classmethod
+    def of(cls, segment: Segment) -> _Packed:
+        packed = zlib.compress(json.dumps(segment.document, separators=(",", ":")).encode(), 1)
+        return cls(segment.parent_id, segment.service, segment.start, segment.end, segment.size, packed)
+
+    @property
+    def memory(self) -> int:
+        return len(self.packed) + OVERHEAD_BYTES
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """A trace as it is kept: packed segments by id."""
+
+    segments: dict[str, _Packed] = field(default_factory=dict)
+    size: int = 0
+    limit_exceeded: bool = False
+
+    @property
+    def start(self) -> float:
+        return min(segment.start for segment in self.segments.values())
+
+    @property
+    def end(self) -> float:
+        return max(segment.end for segment in self.segments.values())
+
+    @property
+    def memory(self) -> int:
+        return sum(segment.memory for segment in self.segments.values())
+
+    def unpacked(self, identity: str) -> Trace:
+        segments = {
+            key: Segment(identity, key, each.parent_id, each.service, json.loads(zlib.decompress(each.packed)), each.size)
+            for key, each in self.segments.items()
+        }
+        return Trace(identity, segments, self.size, self.limit_exceeded)
+
+
 class TraceStore:
     """Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._traces: OrderedDict[str, Trace] = OrderedDict()
+        self._traces: OrderedDict[str, _Shelf] = OrderedDict()
         self._bytes = 0
         self._offsets: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
@@ -101,37 +157,37 @@ class TraceStore:
 
     def add(self, segments: Iterable[Segment]) -> None:
         """Store segments; those of a trace that is larger than 500 KB are dropped, and the trace says so."""
+        packed = [(segment, _Packed.of(segment)) for segment in segments]
         with self._lock:
-            for segment in segments:
-                trace = self._traces.get(segment.trace_id)
-                if trace is None:
-                    trace = self._traces[segment.trace_id] = Trace(segment.trace_id)
-                if trace.size + segment.size > MAX_TRACE_BYTES:
-                    trace.limit_exceeded = True
-                    if not trace.segments:
+            for segment, kept in packed:
+                shelf = self._traces.get(segment.trace_id)
+                if shelf is None:
+                    shelf = self._traces[segment.trace_id] = _Shelf()
+                if shelf.size + segment.size > MAX_TRACE_BYTES:
+                    shelf.limit_exceeded = True
+                    if not shelf.segments:
                         del self._traces[segment.trace_id]
                     continue
-                previous = trace.segments.get(segment.id)
-                gained = segment.size - (previous.size if previous else 0)
-                trace.segments[segment.id] = segment
-                trace.size += gained
-                self._bytes += gained
+                previous = shelf.segments.get(segment.id)
+                shelf.segments[segment.id] = kept
+                shelf.size += kept.size - (previous.size if previous else 0)
+                self._bytes += kept.memory - (previous.memory if previous else 0)
             while len(self._traces) > MAX_TRACES or self._bytes > MAX_BYTES:
                 _, gone = self._traces.popitem(last=False)
-                self._bytes -= gone.size
+                self._bytes -= gone.memory
 
     def get(self, trace_id: str) -> Trace | None:
         """A trace by its id."""
         with self._lock:
-            trace = self._traces.get(trace_id)
-            return None if trace is None else Trace(trace.id, dict(trace.segments), trace.size, trace.limit_exceeded)
+            shelf = self._traces.get(trace_id)
+            return shelf.unpacked(trace_id) if shelf else None
 
     def between(self, start: float, end: float, overlap: bool) -> list[Trace]:
         """Traces that began in the interval (or, with ``overlap``, were under way in it), newest first."""
         with self._lock:
             chosen = [
-                Trace(trace.id, dict(trace.segments), trace.size, trace.limit_exceeded)
-                for trace in self._traces.values()
-                if (trace.start <= end and trace.end >= start if overlap else start <= trace.start <= end)
+                (identity, _Shelf(dict(shelf.segments), shelf.size, shelf.limit_exceeded))
+                for identity, shelf in self._traces.items()
+                if (shelf.start <= end and shelf.end >= start if overlap else start <= shelf.start <= end)
             ]
-        return sorted(chosen, key=lambda trace: trace.start, reverse=True)
+        return sorted((shelf.unpacked(identity) for identity, shelf in chosen), key=lambda trace: trace.start, reverse=True)
