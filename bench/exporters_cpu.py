@@ -1,7 +1,7 @@
 """CPU per span, per log record and per Flask request: crosswatch-exporters against AWS's distro, the stock OTLP exporter and aws-xray-sdk.
 
     python bench/exporters_cpu.py setup /tmp/cwb          # an environment of its own for each (once)
-    python bench/exporters_cpu.py spans /tmp/cwb          # also: logs, requests, weight
+    python bench/exporters_cpu.py spans /tmp/cwb          # also: logs, requests, size, import, start
     python bench/exporters_cpu.py spans /tmp/cwb --rounds 5 --items 40000
 
 All run in the same session, interleaved round by round, against a sink in a process of its own; the median of the rounds is printed, and
@@ -100,41 +100,60 @@ def compare(kind: str, base: Path, items: int, rounds: int, tools: tuple[str, ..
     return {tool: statistics.median(values) for tool, values in runs.items()}
 
 
-def weight(base: Path) -> None:
-    """Packages, megabytes and import time (CPU) of each environment, net of an empty one and of Flask's own packages' size."""
+def size(base: Path) -> None:
+    """Packages and megabytes of each environment, without pip, setuptools and Flask's own packages."""
     for tool in ("crosswatch", "otlp", "adot", "xray"):
-        python = base / tool / "bin/python"
         site = next((base / tool / "lib").glob("python*/site-packages"))
         folders = [path for path in site.iterdir() if not path.name.startswith(("pip", "setuptools", "flask", "werkzeug", "jinja2"))]
-        size = sum(
-            f.stat().st_size
-            for folder in folders
-            for f in ([folder] if folder.is_file() else folder.rglob("*"))
-            if f.is_file() and f.suffix != ".pyc"
-        )
-        count = len(list(site.glob("*.dist-info"))) - 2
-        worker = Path(__file__).with_name("exporters_worker.py")
-        times = []
-        for _ in range(5):
+        if not (site / "crosswatch_exporters").exists() and tool == "crosswatch":
+            folders.append(ROOT / "exporters/crosswatch_exporters")  # installed as editable
+        files = (f for folder in folders for f in ([folder] if folder.is_file() else folder.rglob("*")))
+        megabytes = sum(f.stat().st_size for f in files if f.is_file() and f.suffix != ".pyc") / 1e6
+        print(f"size      {tool:12} {len(list(site.glob('*.dist-info'))) - 2:3} packages {megabytes:6.1f} MB")
+
+
+START = """
+import json, os, time
+from opentelemetry.instrumentation.auto_instrumentation import initialize
+initialize(swallow_exceptions=False)
+print(json.dumps({"ms": time.process_time() * 1000}), flush=True)
+os._exit(0)
+"""
+START_AS = {
+    "crosswatch": {"OTEL_PYTHON_DISTRO": "crosswatch", "OTEL_PYTHON_CONFIGURATOR": "crosswatch"},
+    "adot": {"OTEL_PYTHON_DISTRO": "aws_distro", "OTEL_PYTHON_CONFIGURATOR": "aws_configurator"},
+    "otlp": {"OTEL_PYTHON_DISTRO": "distro", "OTEL_PYTHON_CONFIGURATOR": "configurator"},
+}
+
+
+def start_up(kind: str, base: Path, rounds: int) -> None:
+    """Milliseconds of CPU, interleaved: `import` of the tool's modules, and `start` of a process under opentelemetry-instrument.
+
+    `start` is all that the interpreter does before the service's first line, with all three signals on; a bare interpreter takes 10 to 15.
+    """
+    tools = ("crosswatch", "otlp", "adot", "xray") if kind == "import" else ("crosswatch", "otlp", "adot")
+    runs: dict[str, list[float]] = {tool: [] for tool in tools}
+    for _ in range(rounds):
+        for tool in tools:
             with tempfile.TemporaryDirectory() as home:
-                environ = {
-                    "PATH": os.environ["PATH"],
-                    "HOME": home,
-                    "SINK": "http://127.0.0.1:9",
-                    "CROSSWATCH_SPOOL_DIR": f"{home}/spool",
-                    "AWS_REGION": "us-east-1",
-                }
-                out = subprocess.run(
-                    [str(python), str(worker), "import", tool, "0"], env=environ, capture_output=True, text=True, check=True
-                )
-                times.append(json.loads(out.stdout.splitlines()[-1])["ms"])
-        print(f"{tool:12} {count:3} packages {size / 1e6:6.1f} MB   import {statistics.median(times):6.0f} ms CPU")
+                environ = {"PATH": os.environ["PATH"], "HOME": home, "SINK": "http://127.0.0.1:9", "AWS_REGION": "us-east-1"}
+                command = [str(Path(__file__).with_name("exporters_worker.py")), "import", tool, "0"]
+                if kind == "start":
+                    command = ["-c", START]
+                    environ |= START_AS[tool]
+                    environ |= {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+                command = [str(base / tool / "bin/python"), *command]
+                out = subprocess.run(command, env=environ, cwd=home, capture_output=True, text=True, check=True)
+                runs[tool].append(json.loads(out.stdout.splitlines()[-1])["ms"])
+    medians = {tool: statistics.median(values) for tool, values in runs.items()}
+    for tool, value in medians.items():
+        print(f"{kind:9} {tool:12} {value:8.0f} ms   crosswatch is {medians['crosswatch'] / value:5.2f} of it")
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["setup", "spans", "logs", "requests", "weight"])
+    parser.add_argument("what", choices=["setup", "spans", "logs", "requests", "size", "import", "start"])
     parser.add_argument("base", type=Path)
     parser.add_argument("--items", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -143,8 +162,11 @@ def main() -> None:
     if arguments.what == "setup":
         setup(arguments.base)
         return
-    if arguments.what == "weight":
-        weight(arguments.base)
+    if arguments.what == "size":
+        size(arguments.base)
+        return
+    if arguments.what in ("import", "start"):
+        start_up(arguments.what, arguments.base, arguments.rounds)
         return
     tools = tuple(arguments.tools.split(",")) if arguments.tools else tuple(t for t in TOOLS if arguments.what != "logs" or t != "xray")
     medians = compare(arguments.what, arguments.base, arguments.items, arguments.rounds, tools)

@@ -10,13 +10,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 
 from crosswatch_exporters.aws.credentials import CredentialProvider
@@ -33,8 +32,7 @@ from crosswatch_exporters.journal.recovery import Recovery
 from crosswatch_exporters.journal.spool import Spool, UnsafeSpool
 from crosswatch_exporters.ledger import Account, Ledger
 from crosswatch_exporters.lifecycle import Lifecycle
-from crosswatch_exporters.metrics import MetricStore, ScheduledReader
-from crosswatch_exporters.packing import LogPacker, MetricPacker, Pack, SpanPacker
+from crosswatch_exporters.packing import LogPacker, Pack, SpanPacker
 from crosswatch_exporters.pipeline import Pipeline
 from crosswatch_exporters.queues import Backlog, BlockQueue, MemoryQueue
 from crosswatch_exporters.resource import log_group_of, make_resource, process_attributes
@@ -42,6 +40,10 @@ from crosswatch_exporters.self_metrics import observe_ledger
 from crosswatch_exporters.sender import Sender
 from crosswatch_exporters.settings import MIB, Settings, read_settings
 from crosswatch_exporters.tracing.provider import tracer_provider
+
+# The SDK's metrics take a sixth of a service's start; where no metrics are sent, nobody waits for them.
+if TYPE_CHECKING:
+    from crosswatch_exporters.metrics import MetricStore, ScheduledReader
 
 log = logging.getLogger(__name__)
 
@@ -152,8 +154,13 @@ class Providers:
         self._ledger = assembly.ledger
         return pipeline
 
-    def _metric_readers(self, assembly: "_Assembly") -> Iterator[Callable[[], ScheduledReader]]:
+    def _metric_readers(self, assembly: "_Assembly") -> "Iterator[Callable[[], ScheduledReader]]":
         settings, interval = self._settings, self._settings.metric_interval
+        if "metrics" not in settings.routes and settings.classic == "off":
+            return
+        from crosswatch_exporters.metric_packing import MetricPacker
+        from crosswatch_exporters.metrics import ScheduledReader
+
         if "metrics" in settings.routes:
             store = assembly.store(Otlp("metrics", METRIC_LIMITS), MetricPacker(METRIC_LIMITS))
             exponential = settings.histogram == "base2_exponential_bucket_histogram"
@@ -168,6 +175,8 @@ class Providers:
     def _make_meters(self) -> Any:
         if not self._readers:
             return NoOpMeterProvider()  # measuring costs more than the rest of a request's telemetry; not for nobody
+        from opentelemetry.sdk.metrics import MeterProvider
+
         return MeterProvider([make() for make in self._readers], resource=self._resource, shutdown_on_exit=False)
 
     def _become_another_process(self) -> None:
@@ -197,8 +206,10 @@ class _Assembly:
         self._intakes[destination.name] = intake = Intake(account, packer, queue, sender.notify, self._settings.queue_items)
         return intake
 
-    def store(self, destination: Destination, pack: Pack, route: Route | None = None) -> MetricStore:
+    def store(self, destination: Destination, pack: Pack, route: Route | None = None) -> "MetricStore":
         """A signal whose items are collected; returns what takes collections."""
+        from crosswatch_exporters.metrics import MetricStore
+
         account, queue, sender = self.lane(destination, route)
         return MetricStore(account, pack, queue, sender.notify)
 

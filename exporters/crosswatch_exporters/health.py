@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 _SLOW_SECONDS = 3.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Backoff:
     """Delays that double from `first` to `most` seconds, each drawn between half and all of it, so that a thousand clients do not return
     as one."""
@@ -36,7 +36,7 @@ class Backoff:
         self.failures = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Breaker:
     """Whether one endpoint may be used.
 

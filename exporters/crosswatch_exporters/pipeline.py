@@ -15,7 +15,7 @@ from crosswatch_exporters.sender import Sender
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pipeline:
     """The running parts. `collect` asks what holds items back (metric readers, tail buffer) to hand them over."""
 

@@ -29,7 +29,7 @@ _NEVER = 3600.0
 _REMIND_EVERY = 60.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Piece:
     """Blocks that are sent in one request."""
 

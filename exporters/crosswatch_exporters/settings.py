@@ -37,7 +37,7 @@ class Problem:
         return f"{self.variable}={self.value!r}: {self.mend}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Settings:
     """The configuration of one process. Durations are seconds, sizes bytes."""
 

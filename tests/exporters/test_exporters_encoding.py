@@ -6,7 +6,8 @@ from typing import Any
 
 from crosswatch_exporters.blocks import LOG_LIMITS, METRIC_LIMITS, TRACE_LIMITS, Block
 from crosswatch_exporters.ledger import Loss
-from crosswatch_exporters.packing import LogPacker, MetricPacker, SpanPacker
+from crosswatch_exporters.metric_packing import MetricPacker
+from crosswatch_exporters.packing import LogPacker, SpanPacker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry._logs import LogRecord, SeverityNumber

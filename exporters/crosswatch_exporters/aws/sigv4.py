@@ -7,8 +7,6 @@ compare
 every signature with botocore's.
 """
 
-import hashlib
-import hmac
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +36,9 @@ class Signer:
 
         `now` is in seconds since the epoch by the service's clock, which may not be ours.
         """
+        import hashlib
+        import hmac
+
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         day = stamp[:8]
         parts = urlsplit(url)
@@ -59,10 +60,12 @@ class Signer:
         return signed
 
     def _key(self, secret: str, day: str) -> bytes:
+        import hmac
+
         if self._derived is None or self._derived[0] != (secret, day):
             key = f"AWS4{secret}".encode()
             for part in (day, self.region, self.service, "aws4_request"):
-                key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+                key = hmac.new(key, part.encode(), "sha256").digest()
             self._derived = ((secret, day), key)
         return self._derived[1]
 

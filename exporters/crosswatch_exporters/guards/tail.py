@@ -18,7 +18,7 @@ from crosswatch_exporters.packing import UNENCODABLE, Prepared
 _VERDICTS = 2048
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Trace:
     """The spans of a trace that wait, and whether one of them failed."""
 

@@ -26,7 +26,7 @@ _MOST_SEGMENT_BYTES = 4 * 1024 * 1024
 _RETRY_DISK_AFTER = 5.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Segment:
     """A file and what is in it: `items` not yet committed, of which `unread` are not in the window."""
 
@@ -37,7 +37,7 @@ class _Segment:
     unread: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
     """A block in the window. `segment` is None when it is in memory only, `end` the offset after it."""
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _EVERY_SECONDS = 20.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Recovery:
     """Hands orphaned journals' lanes to the senders of the same accounts."""
 

@@ -28,7 +28,7 @@ class UnsafeSpool(Exception):
     """The folder cannot be used; the message says why and how to mend it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Journal:
     """One process's folder, locked for as long as `lock_fd` is open."""
 
