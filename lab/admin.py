@@ -98,7 +98,7 @@ def call(port: int, method: str, path: str, body: Any = None, timeout_s: float =
         connection.request(method, path, data, {"Connection": "close", "Content-Type": "application/json", **(headers or {})})
         response = connection.getresponse()
         answer = json.loads(response.read() or b"null")
-    except http.client.HTTPException as error:
+    except (http.client.HTTPException, ValueError) as error:  # ValueError: not JSON, so none of the lab's parts has this port
         raise ConnectionError(f"127.0.0.1:{port}{path}: {type(error).__name__}: {error}") from error
     finally:
         connection.close()
