@@ -152,6 +152,17 @@ CATALOGUE: tuple[Signal, ...] = (
     ),
     Signal(
         PROBE,
+        "PooledStale",
+        ("Workload", "Vantage"),
+        "None",
+        "probe",
+        "1 when a client that keeps its connection to the name is still served by a Region whose control is off",
+        "the routing state or the Region that answers could not be read",
+        placement.own_pooled,
+        resolution_s=1,
+    ),
+    Signal(
+        PROBE,
         "WriteOk",
         ("Workload", "Vantage", "Region"),
         "None",

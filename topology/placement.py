@@ -64,6 +64,12 @@ def own_certificates(topology: Topology) -> Places:
             yield region, vantage, dimensions
 
 
+def own_pooled(topology: Topology) -> Places:
+    """Without routing controls no Region is drained, and nothing can be stale."""
+    for vantage in topology.vantage_names if topology.routing else ():
+        yield vantage, vantage, {"Workload": topology.workload, "Vantage": vantage}
+
+
 def writes(topology: Topology) -> Places:
     for vantage in topology.vantage_names:
         for region in topology.watched_regions:

@@ -11,7 +11,9 @@ from alarms.engine.math.grammar import Array, Call, Chain, Negate, Node, Number,
 from alarms.lint.context import signal_of
 
 NEVER_NEGATIVE_UNITS = ("Seconds", "Microseconds", "Milliseconds", "Percent", "Count", "Bytes", "Bits", "/Second")
-ZERO_OR_ONE = frozenset({"Up", "Whole", "Degraded", "Sighted", "Alive", "RoutingOn", "DnsAgrees", "WriteOk", "HealthCheckStatus"})
+ZERO_OR_ONE = frozenset(
+    {"Up", "Whole", "Degraded", "Sighted", "Alive", "RoutingOn", "DnsAgrees", "PooledStale", "WriteOk", "HealthCheckStatus"}
+)
 PERCENTAGES = frozenset({"SuccessPercent", "HealthCheckPercentageHealthy", "CPUUtilization", "MemoryUtilization"})
 AVERAGING = ("Average", "Minimum", "Maximum")
 

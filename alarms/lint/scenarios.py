@@ -31,6 +31,7 @@ HEALTHY = {
     "Writers": 1.0,
     "WriteOk": 1.0,
     "Degraded": 0.0,
+    "PooledStale": 0.0,
     "LatencyMs": 120.0,
     "CertificateDaysLeft": 90.0,
     "SuccessPercent": 100.0,

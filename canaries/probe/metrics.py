@@ -42,8 +42,8 @@ def data(settings: ProbeSettings, seen: Round, last: bool, writers: Mapping[str,
 
 
 def own_data(settings: ProbeSettings, seen: Round, writes: Mapping[str, bool]) -> list[dict[str, Any]]:
-    """What only the vantage's own Region gets: what is degraded, latencies, certificates, and whether the last write to each Region went
-    through."""
+    """What only the vantage's own Region gets: what is degraded, latencies, certificates, whether the pooled client is in a drained Region,
+    and whether the last write to each Region went through."""
     put = _Datums(settings.workload)
     for name, cell in seen.cells.items():
         put.add("Degraded", 1.0 if cell is Cell.DEGRADED else 0.0, seen.slot, Vantage=settings.vantage, Target=name)
@@ -55,6 +55,8 @@ def own_data(settings: ProbeSettings, seen: Round, writes: Mapping[str, bool]) -
         days = [look.last.certificate_days for look in looks if look.last.certificate_days is not None]
         if days:
             put.add("CertificateDaysLeft", min(days), seen.slot, "Count", Vantage=settings.vantage, Target=target.name)
+    if seen.stale is not None:
+        put.add("PooledStale", float(seen.stale), seen.slot, Vantage=settings.vantage)
     for region, ok in writes.items():
         put.add("WriteOk", float(ok), seen.slot, Vantage=settings.vantage, Region=region)
     return put.datums

@@ -43,7 +43,7 @@ def line(settings: ProbeSettings, seen: Round, run: TraceId, writes: Mapping[str
             "ip": seen.pooled.exchange.ip,
             "region": seen.pooled.region,
             "age_s": round(seen.pooled.age_s, 1),
-            "stale": seen.routing.get(seen.pooled.region or "") is False,
+            "stale": seen.stale,
             **({"failure": str(seen.pooled.exchange.failure)} if seen.pooled.exchange.failure else {}),
         }
     rows: list[dict[str, Any]] = []

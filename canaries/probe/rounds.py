@@ -52,6 +52,12 @@ class Round:
         """Whether this vantage saw anything up."""
         return verdict.sighted(self.cells.values())
 
+    @property
+    def stale(self) -> bool | None:
+        """Whether the pooled client is still served by a Region whose control is off; None where that cannot be told."""
+        state = self.routing.get(self.pooled.region or "") if self.pooled else None
+        return None if state is None else not state
+
 
 def grid(start: float, every_s: float, offset_s: float, until_s: float) -> Iterator[float]:
     """The slots of a run that starts at ``start``: ``offset_s + n * every_s`` of the clock, from the start until ``until_s`` later."""

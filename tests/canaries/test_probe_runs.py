@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -218,11 +219,12 @@ class KeepsConnections(BaseHTTPRequestHandler):
     """A load balancer that keeps connections open, which Flask's own server never does."""
 
     protocol_version = "HTTP/1.1"
+    region = EAST
 
     def do_GET(self) -> None:
         body = b"Retail Store"
         self.send_response(200)
-        self.send_header("X-Retail-Store-Metadata", f"region={EAST}")
+        self.send_header("X-Retail-Store-Metadata", f"region={self.region}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -246,6 +248,35 @@ def test_a_pooled_connection_stays_where_it_was(world: World) -> None:
             server.shutdown()
     assert ages == sorted(ages)
     assert ages[-1] - ages[0] > 30
+
+
+class KeepsConnectionsInTheWest(KeepsConnections):
+    region = WEST
+
+
+def test_a_client_that_stays_in_a_drained_region_is_seen(world: World) -> None:
+    """The control is off and DNS has moved on: new connections go west, the kept one stays in the east until it is closed."""
+    with contextlib.ExitStack() as stack:
+        east = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), KeepsConnections))
+        west = stack.enter_context(ThreadingHTTPServer(("127.0.0.2", east.server_port), KeepsConnectionsInTheWest))
+        for server in (east, west):
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+        world.stores[EAST].port = world.stores[WEST].port = east.server_port
+        world.run()
+        assert set(world.aws[EAST].values("PooledStale", Vantage=EAST)) == {0.0}
+        world.aws[EAST].controls[world.controls[EAST]] = "Off"
+        world.zone.names["store.retail.test"] = ["127.0.0.2"]
+        world.aws[EAST].data.clear()
+        world.run()
+        assert set(world.aws[EAST].values("PooledStale", Vantage=EAST)) == {1.0}
+        assert set(world.aws[EAST].values("DnsAgrees")) == {1.0}, "new clients are where they should be"
+        assert {line["pooled"]["region"] for line in world.lines} == {EAST}
+        del world.aws[EAST].controls[world.controls[EAST]]
+        world.aws[EAST].data.clear()
+        world.run()
+        assert world.aws[EAST].values("PooledStale", Vantage=EAST) == [], "unknown is not stale, nor its opposite"
+    assert not [each for each in world.aws[WEST].data if each["MetricName"] == "PooledStale"], "the own Region alone has it"
 
 
 def test_a_run_without_time_for_a_round_says_so(world: World) -> None:
