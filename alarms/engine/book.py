@@ -232,6 +232,16 @@ class AlarmBook:
         for what, name in dict.fromkeys(late):
             self._wake(now, what, name)
 
+    def action_failed(self, action: Action, error: str) -> None:
+        """Put into the history that an action could not be executed, in place of what `tick` took for granted."""
+        entry = self.entries.get(action.alarm)
+        for i, item in reversed(list(enumerate(entry.history if entry else ()))):
+            if entry and item.kind == "Action" and item.at == action.at and json.loads(item.data)["notificationResource"] == action.arn:
+                data = json.dumps({**json.loads(item.data), "actionState": "Failed", "error": error}, separators=(",", ":"))
+                summary = f'Failed to execute action {action.arn}. Received error: "{error}"'
+                entry.history[i] = replace(item, summary=summary, data=data)
+                return
+
     # -- reading -----------------------------------------------------------------------------------------------------------------------
 
     def describe_alarms(self, names: Iterable[str] | None = None) -> dict[str, list[dict[str, Any]]]:

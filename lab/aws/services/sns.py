@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lab.aws import patterns, sns_checks, sns_delivery
+from lab.aws import iam, patterns, sns_checks, sns_delivery
 from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError
 from lab.aws.sns_message import Message, Signer, text_for
@@ -359,6 +359,19 @@ class Service:
         if filtered:
             vend(self._world, ctx.region, "AWS/SNS", {"TopicName": topic.name}, [Vended("NumberOfNotificationsFilteredOut", filtered)])
         return message.id
+
+    def admit(self, arn: str, principal: str, source: str, account: str) -> None:
+        """Raise unless the topic's policy lets a service (``cloudwatch.amazonaws.com``) publish for ``source``, an ARN of ``account``.
+
+        The policy that every topic begins with lets in whoever acts for the owner's account; one that was set lets in whom it names.
+        """
+        with self._lock:
+            topic = self._topics.get(arn)
+            policy = json.loads(topic.policy()) if topic else {}
+        context = {"aws:SourceAccount": account, "aws:SourceOwner": account, "aws:SourceArn": source}
+        said = {iam.decide_resource(policy, who, "SNS:Publish", arn, context) for who in (principal, "*")}
+        if topic and (iam.Decision.EXPLICIT_DENY in said or iam.Decision.ALLOWED not in said):
+            raise AwsError("AuthorizationError", f"User: {principal} is not authorized to perform: SNS:Publish on resource: {arn}", 403)
 
     # ---- what the operations have in common
 

@@ -368,6 +368,46 @@ def test_a_region_that_is_down_evaluates_nothing(aws: LocalAws) -> None:
     eventually(lambda: state(aws, "frozen") == "ALARM")
 
 
+POLICIES = {
+    "the one a topic begins with": (None, True),
+    "one for alarms of this account": ({"Principal": {"Service": "cloudwatch.amazonaws.com"}, "Condition": "account"}, True),
+    "one for other services": ({"Principal": {"Service": "events.amazonaws.com"}}, False),
+    "one for alarms of another account": ({"Principal": {"Service": "cloudwatch.amazonaws.com"}, "Condition": "stranger"}, False),
+}
+
+
+@pytest.mark.parametrize(("statement", "allowed"), POLICIES.values(), ids=POLICIES)
+def test_an_alarm_publishes_where_the_topics_policy_lets_it(aws: LocalAws, statement: dict[str, Any] | None, allowed: bool) -> None:
+    """What is refused stands in the alarm's history as a failed action, and reaches nobody."""
+    cloudwatch, sns, sqs = aws.client("cloudwatch"), aws.client("sns"), aws.client("sqs")
+    name = f"policy-{list(POLICIES.values()).index((statement, allowed))}"
+    topic, queue = sns.create_topic(Name=name)["TopicArn"], sqs.create_queue(QueueName=name)["QueueUrl"]
+    account = topic.split(":")[4]
+    if statement:
+        full = {"Effect": "Allow", "Action": "sns:Publish", "Resource": topic, **statement}
+        if of := full.pop("Condition", None):
+            full["Condition"] = {"StringEquals": {"aws:SourceAccount": account if of == "account" else "999999999999"}}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [full]})
+        sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy)
+    queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": queue_arn}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
+    cloudwatch.put_metric_alarm(**alarm(name, TreatMissingData="ignore", AlarmActions=[topic]))
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="test")
+
+    def outcome() -> dict[str, Any] | None:
+        items = cloudwatch.describe_alarm_history(AlarmName=name, HistoryItemType="Action")["AlarmHistoryItems"]
+        failed = bool(items) and items[0]["HistorySummary"].startswith("Failed to execute action")
+        return items[0] if items and failed != allowed else None
+
+    item = eventually(outcome)
+    assert json.loads(item["HistoryData"])["actionState"] == ("Succeeded" if allowed else "Failed")
+    assert ("is not authorized to perform: SNS:Publish" in item["HistorySummary"]) is not allowed
+    told = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=2).get("Messages", [])
+    assert bool(told) is allowed
+
+
 def test_describe_alarms_selects(aws: LocalAws) -> None:
     """By name, prefix, type and relation; composites only where asked for."""
     cloudwatch = aws.client("cloudwatch", WEST)

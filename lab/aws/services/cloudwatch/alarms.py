@@ -90,6 +90,7 @@ class Alarms:
         principal = "service/cloudwatch.amazonaws.com"
         try:
             if service == "sns":
+                self._world.service("sns").admit(action.arn, principal.partition("/")[2], action.alarm_arn, self._world.account)
                 self._world.call(
                     region, "sns", "publish", principal, TopicArn=action.arn, Subject=action.subject, Message=json.dumps(action.message)
                 )
@@ -101,6 +102,8 @@ class Alarms:
                 log.warning("%s: alarm %s: the local AWS runs no action of the kind %s", region, action.alarm, action.arn)
         except (AwsError, LookupError) as error:
             log.warning("%s: alarm %s: action %s failed: %s", region, action.alarm, action.arn, error)
+            with self._lock:
+                self._books[region].action_failed(action, error.message if isinstance(error, AwsError) else str(error))
 
     # -- definitions -------------------------------------------------------------------------------------------------------------------
 
