@@ -7,7 +7,8 @@ another may have some.
 
 - The primary fails when it does not answer, or answers as something else than a primary (it restarted). Its replica is promoted when that
   has lasted for the group's patience and for three checks; of several replicas, the one with the least lag.
-- If no node holds data and none can (all of them answer, or are gone), the first that answers begins anew, empty.
+- If no node holds the primary's data and none can (all of them answer, or are gone), an older primary that is back goes on with what it
+  has; without one, the first node that answers begins anew, empty.
 - Whoever answers and is not the primary is told to follow it. What only it had is lost.
 
 https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/AutoFailover.html
@@ -158,4 +159,6 @@ class Group:
         answering = [node for node in self.ports if seen[node].answers]
         sure = is_time or self.primary is None or len(answering) == len(self.ports)
         lost = all(sight.state != "silent" for sight in seen.values())
-        return [Promote(answering[0])] if answering and sure and lost else []
+        if not (answering and sure and lost):
+            return []
+        return [Promote(next((node for node in answering if seen[node].primary), answering[0]))]
