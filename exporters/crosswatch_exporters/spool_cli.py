@@ -4,22 +4,23 @@
     crosswatch-spool drain DIR [--timeout SECONDS]
 
 `drain` sends to where the environment says (the same variables as the service), re-signing with the credentials of now. Journals whose
-process
-lives are left alone. Exit codes: 0 done, 1 something is left, 2 the folder or the settings cannot be used.
+process lives are left to it, and named. Exit codes: 0 done, 1 something is left, 2 the folder or the settings cannot be used.
 """
 
 import argparse
 import json
 import os
+import pwd
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from crosswatch_exporters.journal import records
-from crosswatch_exporters.journal.spool import UnsafeSpool, journals, lock, make_safe, metadata
+from crosswatch_exporters.journal.spool import UnsafeSpool, is_journal, journals, lock, make_safe, metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,11 @@ def inspect(folder: Path) -> Iterator[LaneReport]:
     for journal in journals(folder):
         said = metadata(journal)
         alive = _alive(journal)
-        for lane in sorted(path for path in journal.iterdir() if path.is_dir()):
+        try:
+            lanes = sorted(path for path in journal.iterdir() if path.is_dir())
+        except FileNotFoundError:
+            continue  # its process ended, with nothing left, while we looked
+        for lane in lanes:
             yield _lane_report(journal, lane, said, alive)
 
 
@@ -54,9 +59,12 @@ def _lane_report(journal: Path, lane: Path, said: dict[str, object], alive: bool
     items = size = damaged = 0
     oldest, newest = 1 << 63, 0
     for path in sorted(lane.glob("*.seg")):
-        if int(path.stem) < number:
+        if not path.stem.isdigit() or int(path.stem) < number:
             continue
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue  # delivered while we looked
         at = max(offset if int(path.stem) == number else 0, len(records.MAGIC))
         size += len(data)
         for stored in records.read_all(data, at):
@@ -118,19 +126,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             command.add_argument("--timeout", type=float, default=60.0, help="seconds to try for (default 60)")
     chosen = parser.parse_args(arguments)
-    if not chosen.dir.is_dir():
-        print(f"crosswatch-spool: {chosen.dir} is not a folder; give the service's CROSSWATCH_SPOOL_DIR", file=sys.stderr)
-        raise SystemExit(2)
     try:
+        check(chosen.dir)
         if chosen.command == "inspect":
             show(list(inspect(chosen.dir)), chosen.json)
             raise SystemExit(0)
         make_safe(chosen.dir)
-        left = drain(chosen.dir, chosen.timeout)
+        left = drain(chosen.dir, chosen.timeout) + in_use(chosen.dir)
     except (UnsafeSpool, OSError) as error:
         print(f"crosswatch-spool: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     raise SystemExit(1 if left else 0)
+
+
+def check(folder: Path) -> None:
+    """Raise UnsafeSpool, with the mend, when this is not a spool that we can read. An empty folder is one: everything was delivered."""
+    try:
+        if not folder.is_dir():
+            raise UnsafeSpool(f"{folder} is not a folder; give the service's CROSSWATCH_SPOOL_DIR")
+        readable = os.access(folder, os.R_OK | os.X_OK)
+    except PermissionError:
+        readable = False
+    if not readable:
+        raise UnsafeSpool(f"{folder} is another user's, we are {_user(os.geteuid())}; run this as the service's user")
+    if is_journal(folder) or is_journal(folder.parent):
+        spool = folder.parent if is_journal(folder) else folder.parent.parent
+        raise UnsafeSpool(f"{folder} is a part of the spool {spool}; give that folder")
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if entries and not any(is_journal(path) for path in entries):
+        below = sorted(path for path in entries if path.is_dir() and os.access(path, os.R_OK | os.X_OK) and journals(path))
+        hint = f"; {', '.join(map(str, below))} is one" if below else "; give the service's CROSSWATCH_SPOOL_DIR"
+        raise UnsafeSpool(f"{folder} is not a spool: it holds other files and no journal{hint}")
+
+
+def in_use(folder: Path) -> int:
+    """Name the journals whose processes live; the number of items that wait in them."""
+    waiting = 0
+    for journal, lanes in groupby((report for report in inspect(folder) if report.alive), key=lambda report: report.journal):
+        reports = list(lanes)
+        items = sum(report.items for report in reports)
+        waiting += items
+        owner = f"{reports[0].service or 'a process'}, pid {reports[0].pid}"
+        print(f"{journal} is in use by {owner}, which delivers its {items} items itself; stop it to drain them", file=sys.stderr)
+    return waiting
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} ({uid})"
+    except KeyError:
+        return str(uid)
 
 
 def show(reports: Sequence[LaneReport], as_json: bool) -> None:

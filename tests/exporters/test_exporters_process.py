@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -148,6 +149,72 @@ def test_the_command_refuses_what_is_no_folder(arguments: list[str]) -> None:
     assert done.returncode == 2
     assert "CROSSWATCH_SPOOL_DIR" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def run_spool(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own."""
+    command = [BIN / "crosswatch-spool", *arguments]
+    return subprocess.run(command, env=dict(os.environ) | environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_command_names_likely_mistakes(receiver: Receiver, tmp_path: Path) -> None:
+    """The folder above the spool, a journal inside it, a lane inside that: exit code 2, and the message says which folder was meant."""
+    with Script(tmp_path, EMIT + "emit(5)\ntime.sleep(1)\nos._exit(3)", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}) as script:
+        script.wait()
+    spool = tmp_path / "spool"
+    [journal] = spool.iterdir()
+    for command in ("inspect", "drain"):
+        for wrong in (tmp_path, journal, journal / "traces"):
+            done = run_spool(command, wrong, **receiver.environ())
+            assert (done.returncode, done.stdout) == (2, ""), wrong
+            assert str(spool) in done.stderr
+            assert done.stderr.count("\n") == 1
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "notes").write_text("")
+    assert "CROSSWATCH_SPOOL_DIR" in run_spool("inspect", elsewhere).stderr
+    assert (elsewhere.stat().st_mode & 0o777, run_spool("drain", elsewhere).returncode) == (0o755, 2)
+    assert run_spool("drain", spool).returncode == 2, "no endpoint is set"
+    assert run_spool("drain", spool, **receiver.environ()).returncode == 0
+    assert len(receiver.spans) == 5
+    assert run_spool("inspect", spool).stdout == "0 items in 0 journals\n"
+
+
+@pytest.mark.slow
+def test_the_command_leaves_a_living_process_its_journal(receiver: Receiver, tmp_path: Path) -> None:
+    """A spool in use: the process and what waits in its journal are named, exit code 1 while something does, and nothing is sent twice."""
+    receiver.fault = lambda request: Answer(503)
+    spool = tmp_path / "spool"
+    with Script(
+        tmp_path, EMIT + "emit(20)\ntime.sleep(1)\nprint('ready', flush=True)\ntime.sleep(60)", receiver.environ("traces")
+    ) as script:
+        assert script.ready() == "ready"
+        done = run_spool("drain", spool, "--timeout", "2", **receiver.environ("traces"))
+        assert done.returncode == 1
+        assert f"in use by shop, pid {script.process.pid}, which delivers its 20 items itself" in done.stderr
+        assert "(alive)" in run_spool("inspect", spool).stdout
+        receiver.fault = lambda request: None
+        script.send(signal.SIGTERM)
+        script.wait()
+    assert len(receiver.spans) == 20
+    assert run_spool("drain", spool, **receiver.environ("traces")).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_the_command_refuses_somebody_elses_spool(receiver: Receiver) -> None:
+    """Root does not deliver another user's spool, and another user cannot read root's: exit code 2, and whose it is."""
+    with tempfile.TemporaryDirectory() as spool:
+        os.chown(spool, 65534, 65534)
+        done = run_spool("drain", spool, **receiver.environ())
+        assert (done.returncode, "65534" in done.stderr, "run as that one" in done.stderr) == (2, True, True)
+        os.chown(spool, 0, 0)
+        imports = "import locale, os, shutil, sys; from crosswatch_exporters.spool_cli import main"
+        script = f"{imports}; os.setuid(65534); main(['inspect', sys.argv[1]])"
+        done = subprocess.run([sys.executable, "-c", script, spool], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "we are nobody (65534); run this as the service's user" in done.stderr
 
 
 FORK = (

@@ -127,7 +127,8 @@ def make_safe(folder: Path) -> None:
         raise UnsafeSpool(f"CROSSWATCH_SPOOL_DIR={folder}: is a link or a file; name a folder")
     if found.st_uid != os.geteuid():
         raise UnsafeSpool(
-            f"CROSSWATCH_SPOOL_DIR={folder}: belongs to user {found.st_uid}, we are {os.geteuid()}; name a folder of this user"
+            f"CROSSWATCH_SPOOL_DIR={folder}: belongs to user {found.st_uid}, we are {os.geteuid()}; "
+            "name a folder of this user, or run as that one"
         )
     if found.st_mode & (stat.S_ISVTX | stat.S_IWOTH):
         raise UnsafeSpool(f"CROSSWATCH_SPOOL_DIR={folder}: others may write there; name a folder of its own, mode 0700")
@@ -164,8 +165,12 @@ def metadata(folder: Path) -> dict[str, object]:
 
 def journals(folder: Path) -> list[Path]:
     """The journals in a spool folder, oldest first."""
-    found = [path for path in folder.iterdir() if path.name.startswith(_PREFIX) and path.is_dir() and not path.is_symlink()]
-    return sorted(found, key=_made_at)
+    return sorted(filter(is_journal, folder.iterdir()), key=_made_at)
+
+
+def is_journal(path: Path) -> bool:
+    """Whether this is the folder of a process, by its name."""
+    return path.name.startswith(_PREFIX) and path.is_dir() and not path.is_symlink()
 
 
 def _made_at(folder: Path) -> float:
