@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lab import admin
 from lab.aws.service import AwsError
 from lab.aws.support import page, stamp
-from lab.aws.times import lab_interval
+from lab.aws.times import asked_period
 from lab.data.cache import CACHE_NODE, EVENTS_KEPT, NODE_GROUP
 from lab.store import names
 
@@ -103,11 +103,7 @@ class Service:
     def describe_events(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The events of this Region's cache, oldest first, of the last hour unless told otherwise (Duration: minutes; 14 days are kept)."""
         self._read_events(ctx.region)
-        clock, span_s = self._world.clock, 60 * int(params.get("Duration") or 60)
-        if end := params.get("EndTime"):
-            since, until = lab_interval(clock, params.get("StartTime") or end - span_s, end)
-        else:
-            since, until = clock.to_lab(params["StartTime"]) if params.get("StartTime") else ctx.now - span_s, ctx.now
+        since, until = asked_period(self._world.clock, params, ctx.now)
         if since > until:
             raise AwsError("InvalidParameterCombination", "StartTime must be before EndTime.")
         since = max(since, ctx.now - KEPT_DAYS * DAY_S)

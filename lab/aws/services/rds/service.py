@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lab.aws.service import AwsError
 from lab.aws.services.rds.fleet import AVAILABLE, FAILING_OVER, SWITCHING_OVER, Fleet, Global, Member, MoveFailed
 from lab.aws.support import Arn, stamp
+from lab.aws.times import asked_period
 
 if TYPE_CHECKING:
     from lab.aws.service import Context, World
@@ -274,8 +275,7 @@ class Service:
 
     def describe_events(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
         """The events of this Region's clusters, of the last hour unless told otherwise (Duration is in minutes)."""
-        since = params["StartTime"].timestamp() if params.get("StartTime") else ctx.now - 60 * int(params.get("Duration") or 60)
-        until = params["EndTime"].timestamp() if params.get("EndTime") else ctx.now
+        since, until = asked_period(self._world.clock, params, ctx.now)
         wanted = params.get("SourceIdentifier")
         return {
             "Events": [
