@@ -8,7 +8,8 @@ from lab.aws.services.routing_control import ON, SafetyRule
 from lab.dns.checks import HealthCheck
 from lab.dns.records import Alias, RecordSet, Zone, canonical
 from lab.plan import DOMAIN, STORE_NAME
-from lab.topology import CONTROL_PANEL, WORKLOAD, health_check_id, routing_control_arn
+from lab.store.names import WORKLOAD
+from lab.topology import CONTROL_PANEL, health_check_id, routing_control_arn
 
 if TYPE_CHECKING:
     from lab.aws.service import World

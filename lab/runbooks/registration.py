@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lab.aws.service import AwsError
 from lab.plan import DATABASES, STORE_NAME
 from lab.runbooks.rendering import render
-from lab.topology import WORKLOAD, routing_control_arn
+from lab.store.names import WORKLOAD
+from lab.topology import routing_control_arn
 
 if TYPE_CHECKING:
     from lab.aws.service import World
