@@ -89,8 +89,8 @@ def _traced(name: str, step: Callable[[], None], shopper: Shopper, spans: list[t
 
 
 def _complaints(driver: Any) -> list[dict[str, str]]:
-    """What the console showed as an error: scripts that broke and requests that failed."""
-    entries = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    """What the console showed as an error: scripts that broke and requests that failed. No shopper misses a site's icon."""
+    entries = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE" and "/favicon.ico " not in entry["message"]]
     return [{"source": entry.get("source", ""), "message": entry["message"][:500]} for entry in entries[:COMPLAINTS_KEPT]]
 
 

@@ -67,20 +67,20 @@ class Shopper:
         self.browser.get(f"{self.url}/catalog")
         self._see(PRODUCT_LINK, "a link to a product")
         if not PRICE.search(self._text()):
-            raise JourneyError(f"the catalog shows no price; the page says: {self._gist()}")
+            raise JourneyError(f"the catalog shows no price; {self._gist()}")
         self._pictures()
 
     def look_at_product(self) -> None:
         """A product's own page, with its name, its price and a button to buy it."""
         links = [link for link in self.browser.find_elements(By.CSS_SELECTOR, PRODUCT_LINK) if UUID.search(link.get_attribute("href"))]
         if not links:
-            raise JourneyError(f"no link of the catalog leads to a product; the page says: {self._gist()}")
+            raise JourneyError(f"no link of the catalog leads to a product; {self._gist()}")
         self.browser.get(links[0].get_attribute("href"))
         self._see('form[action="/cart"] button', "a button to buy")
         self.product = self.browser.find_element(By.CSS_SELECTOR, "h1, h2").text.strip()
         price = PRICE.search(self._text())
         if not self.product or price is None:
-            raise JourneyError(f"the product has no {'name' if price else 'price'}; the page says: {self._gist()}")
+            raise JourneyError(f"the product has no {'name' if price else 'price'}; {self._gist()}")
         self.price = price.group()
 
     def add_to_cart(self) -> None:
@@ -89,7 +89,7 @@ class Shopper:
         self._see('a[href="/checkout"]', "a way to the checkout")
         text = self._text()
         if self.product not in text or self.price not in text:
-            raise JourneyError(f"the cart does not show {self.product!r} at {self.price}; the page says: {self._gist()}")
+            raise JourneyError(f"the cart does not show {self.product!r} at {self.price}; {self._gist()}")
 
     def checkout(self) -> None:
         """The address form, filled in."""
@@ -112,7 +112,7 @@ class Shopper:
         self._press('form[action="/checkout/payment"] button')
         self._see('form[action="/checkout/confirm"]', "the confirmation")
         if self.product not in self._text():
-            raise JourneyError(f"the confirmation does not show {self.product!r}; the page says: {self._gist()}")
+            raise JourneyError(f"the confirmation does not show {self.product!r}; {self._gist()}")
 
     def order(self) -> None:
         """The order is placed and thanked for, with its number."""
@@ -131,9 +131,7 @@ class Shopper:
             # A page that is replaced while it is read is not there yet.
             WebDriverWait(self.browser, self.wait_s, 0.05, [StaleElementReferenceException]).until(lambda _: there())
         except TimeoutException:
-            raise JourneyError(
-                f"{what} did not appear within {self.wait_s:g} s at {self.browser.current_url}; the page says: {self._gist()}"
-            ) from None
+            raise JourneyError(f"{what} did not appear within {self.wait_s:g} s; {self._gist()}") from None
 
     def _press(self, selector: str) -> None:
         self.browser.find_element(By.CSS_SELECTOR, selector).click()
@@ -142,11 +140,14 @@ class Shopper:
         return str(self.browser.find_element(By.TAG_NAME, "body").text)
 
     def _gist(self) -> str:
-        """The first words on the screen."""
+        """Where the shopper is, how that was answered where not well, and the first words on the screen."""
+        status = self.browser.execute_script("return (performance.getEntriesByType('navigation')[0] || {}).responseStatus") or 0
+        answered = f", which was answered {status}," if status >= 400 else ""
         try:
-            return " ".join(self._text().split())[:160] or "nothing"
+            words = " ".join(self._text().split())[:160] or "nothing"
         except StaleElementReferenceException:
-            return "nothing that lasts"
+            words = "nothing that lasts"
+        return f"{self.browser.current_url}{answered} says: {words}"
 
     def _pictures(self) -> None:
         """Raises JourneyError naming the pictures that did not load."""
@@ -154,4 +155,6 @@ class Shopper:
         self._until(lambda: self.browser.execute_script("return [...document.images].every(i => i.complete)"), "the last picture")
         broken = self.browser.execute_script(script)
         if broken:
-            raise JourneyError(f"{len(broken)} pictures do not load: {', '.join(broken[:3])}")
+            count = "a picture does" if len(broken) == 1 else f"{len(broken)} pictures do"
+            more = ", …" if len(broken) > 3 else ""
+            raise JourneyError(f"{count} not load at {self.browser.current_url}: {', '.join(broken[:3])}{more}")

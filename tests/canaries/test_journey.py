@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import ssl
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ class TestInChromium:
         assert all("CloudWatchSynthetics/arn:aws:synthetics" in each["user-agent"] for each in pages)
         assert {each["x-amzn-trace-id"].split(";")[0] for each in pages} == {f"Root={record['trace']}"}
         assert result.screenshots == ()
+        assert record["console"] == [], "the site has no icon; that is nobody's trouble"
 
     def test_a_page_that_is_broken_behind_a_200_fails_its_step_with_a_picture(self, walk: Walk) -> None:
         walk.store.broken["GET /catalog"] = 200
@@ -121,13 +123,15 @@ class TestInChromium:
         result = walk.run()
         assert [step.name for step in result.steps] == STEPS
         assert "an order number did not appear within 3 s" in result.state_reason
+        assert "/checkout/confirm, which was answered 500, says: Catalog" in result.state_reason
         assert result.screenshots == ("08-order-failed.png",)
         record = walk.record(result)
         assert any("500" in each["message"] for each in record["console"]), "the failed request is recorded"
 
     def test_pictures_that_do_not_load_are_seen(self, walk: Walk) -> None:
         walk.store.picture = 404
-        assert "1 pictures do not load: " in walk.run().state_reason
+        reason = walk.run().state_reason
+        assert re.search(r"a picture does not load at http://127\.0\.0\.1:\d+/catalog: http://127\.0\.0\.1:\d+/assets/watch.svg$", reason)
 
     def test_script_errors_are_recorded_and_do_not_fail_a_shopper_who_gets_through(self, walk: Walk) -> None:
         walk.store.script = "throw new Error('blink')"

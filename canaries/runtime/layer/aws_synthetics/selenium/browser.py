@@ -16,6 +16,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 VIEWPORT = (1920, 1080)
+SOCKET_ROOM = 108 - len("/.org.chromium.Chromium.XXXXXX/SingletonSocket") - 1  # what is left of sockaddr_un.sun_path for a folder
 BINARIES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -23,6 +24,7 @@ class SyntheticsBrowser(webdriver.Chrome):
     """A Chrome driver whose ``quit()`` is the runtime's to call."""
 
     profile: Path
+    scratch: Path
 
     def quit(self) -> None:
         """Does nothing: the runtime closes the browser after the run."""
@@ -31,7 +33,8 @@ class SyntheticsBrowser(webdriver.Chrome):
         """Really close it."""
         with contextlib.suppress(WebDriverException, OSError):
             super().quit()
-        shutil.rmtree(self.profile, ignore_errors=True)
+        for folder in (self.profile, self.scratch):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def set_viewport_size(self, width: int, height: int) -> None:
         """Size the window so that the page itself has ``width`` x ``height`` CSS pixels."""
@@ -93,8 +96,23 @@ def start(options: Any, user_agent: str) -> SyntheticsBrowser:
     driver = shutil.which("chromedriver")
     if driver is None:
         raise WebDriverException("chromedriver is not installed (Debian: apt-get install chromium chromium-driver)")
-    browser = SyntheticsBrowser(options=options, service=Service(executable_path=driver))
-    browser.profile = profile
+    scratch = _scratch(profile)
+    service = Service(executable_path=driver, env={**os.environ, "TMPDIR": str(scratch)})
+    try:
+        browser = SyntheticsBrowser(options=options, service=service)
+    except WebDriverException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    browser.profile, browser.scratch = profile, scratch
     current = browser.execute_script("return navigator.userAgent")
     browser.execute_cdp_cmd("Network.setUserAgentOverride", {"userAgent": f"{current.replace('Headless', '')} {user_agent}"})
     return browser
+
+
+def _scratch(profile: Path) -> Path:
+    """Where Chromium puts a socket: beside its profile, or, where that path is too long for one, in a folder of its own below /tmp."""
+    beside = profile / "tmp"
+    if len(str(beside)) > SOCKET_ROOM:
+        return Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))
+    beside.mkdir()
+    return beside
