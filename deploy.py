@@ -33,7 +33,9 @@ DEFAULT = Path("topology.yaml")
 
 @app.command()
 def render(
-    topology: TopologyFile = DEFAULT, out: Annotated[Path, typer.Option(help="Where to write.")] = Path("out"), json: AsJson = False
+    topology: TopologyFile = DEFAULT,
+    out: Annotated[Path, typer.Option(help="Where to write.", file_okay=False)] = Path("out"),
+    json: AsJson = False,
 ) -> None:
     """Write per-Region templates, dashboards, alarm definitions and canary bundles."""
     from stacks import commands
@@ -122,7 +124,7 @@ def dashboards_check(files: list[Path], json: AsJson = False) -> None:
 @dashboards_app.command("preview")
 def dashboards_preview(
     topology: TopologyFile = DEFAULT,
-    out: Annotated[Path, typer.Option(help="Where to write the pictures.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Where to write the pictures.", file_okay=False)] = Path("out"),
     format: Annotated[str, typer.Option(help="html or png.")] = "html",  # noqa: A002 - the flag's name is a contract
     hours: Annotated[float, typer.Option(help="How far back.")] = 3.0,
     to: Annotated[str, typer.Option(help="Until when, ISO 8601; a lab's time is what `lab status` says.")] = "",
@@ -140,7 +142,7 @@ def failover_report(
     start: Annotated[str, typer.Option("--from", help="Start, ISO 8601.")],
     end: Annotated[str, typer.Option("--to", help="End, ISO 8601.")],
     topology: TopologyFile = DEFAULT,
-    out: Annotated[Path, typer.Option(help="Where to write the report.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Where to write the report.", file_okay=False)] = Path("out"),
 ) -> None:
     """Write what happened between two times: the matrix, the alarms, the routing, the orders that are gone."""
     from stacks import failover
@@ -156,6 +158,11 @@ def main() -> None:
         console = Console(stderr=True)
         for problem in error.problems:
             console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file of the user's: not a matter of input
+        print(f"{error.filename}: {error.strerror}\n    mend: choose another place, or change what stands there", file=sys.stderr)
         sys.exit(2)
 
 

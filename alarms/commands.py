@@ -82,9 +82,12 @@ def explain(
     alarms = only_alarms(parse_all(_definitions(definitions, topology)))
     found = [(d, alarm) for d, alarm in alarms if alarm.name == name and region in (None, d.region)]
     if not found:
+        places = {d.region: None for d, alarm in alarms if alarm.name == name and d.region}
+        if places:
+            raise UnusableInput([Problem(f"{name} does not live in {region}", f"use --region {' or '.join(places)}", str(topology))])
         close = get_close_matches(name, dict.fromkeys(alarm.name for _, alarm in alarms), 3, 0.4)
         mend = f"did you mean {', '.join(close)}?" if close else "name one of the alarms"
-        raise UnusableInput([Problem(f"there is no alarm {name}" + (f" in {region}" if region else ""), mend, str(topology))])
+        raise UnusableInput([Problem(f"there is no alarm {name}", mend, str(topology))])
     told = [describe(definition, alarm, alarms) for definition, alarm in found]
     console = _console()
     if json:

@@ -87,7 +87,8 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        problem = Problem(f"the file cannot be read ({error})", "give the path of a dashboard body, JSON", str(file))
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        problem = Problem(f"cannot be read: {why}", "give the path of a dashboard body, JSON", str(file))
         raise UnusableInput([problem]) from error
 
 

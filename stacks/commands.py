@@ -136,7 +136,7 @@ def _print_outcomes(outcomes: list[deployment.Outcome], as_json: bool, console: 
         if outcome.failed:
             console.print(f"[red]{outcome.region} failed:[/] ", end="")
             console.print(outcome.failed, markup=False, highlight=False)
-            console.print("    mend: correct the cause and run the command again; it goes on where it stopped", style="dim")
+            console.print("    mend: correct that and run the command again; it goes on where it stopped", style="dim")
             continue
         total = sum(len(changes) for changes in outcome.changes.values())
         console.print(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from stacks.changes import Change, DeploymentFailed, Stack, planned
 from stacks.desired import Artifact, Desired, RegionState
@@ -119,6 +119,13 @@ def _apply_region(topology: Topology, region: RegionState, session: Session, rep
     return Outcome(region.region, changes)
 
 
+def told(error: Exception) -> str:
+    """An error of AWS in words, with what to do where that is always the same."""
+    if isinstance(error, NoCredentialsError):
+        return "no AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    return str(error)
+
+
 def _everywhere(state: Desired, work: Callable[[RegionState], Outcome]) -> list[Outcome]:
     return _in_parallel(state.regions, lambda name: work(state.regions[name]))
 
@@ -130,7 +137,7 @@ def _in_parallel(regions: Any, work: Callable[[str], Outcome]) -> list[Outcome]:
         try:
             return work(region)
         except (DeploymentFailed, ClientError, BotoCoreError) as error:
-            return Outcome(region, failed=str(error))
+            return Outcome(region, failed=told(error))
 
     names = list(regions)
     with ThreadPoolExecutor(max_workers=len(names)) as pool:

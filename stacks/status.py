@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stacks.deployment import told
 from stacks.desired import Desired
 from stacks.names import PARTS, Names
 from stacks.session import Session
@@ -69,7 +70,7 @@ def status(state: Desired, session: Session | None = None) -> list[RegionStatus]
         try:
             return _region(state, region, opened)
         except (ClientError, BotoCoreError) as error:
-            return RegionStatus(region, unread=str(error))
+            return RegionStatus(region, unread=told(error))
 
     with ThreadPoolExecutor(max_workers=len(state.regions)) as pool:
         return list(pool.map(one, state.regions))

@@ -44,6 +44,8 @@ def read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise _unusable(name, "there is no such file", "give the path of a topology file, such as topology.yaml") from None
+    except IsADirectoryError:
+        raise _unusable(name, "this is a folder", "give the path of a topology file in it, such as topology.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(name, f"the file cannot be read as UTF-8 text ({error})", "check its permissions and encoding") from error
     return parse(text, name)
