@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import secrets
@@ -61,6 +62,7 @@ WARM_UP_S = 30.0
 COLLECT_S = 5.0
 SAMPLE_S = 5.0
 DRAIN_S = 150.0
+REPLAY_S = 8.0  # after an outage, until most of what waited has been delivered
 CLOUDWATCH_S = 10.0  # until it shows what was counted last
 HEADLINE = "minute  endpoints     bare p50     p99   instr. p50     p99      MB  spool MB   CPU, % of a core"
 TICKS, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
@@ -260,24 +262,26 @@ class Soak:
 
     @contextlib.contextmanager
     def _trouble(self, phase: Phase) -> Iterator[None]:
+        if not phase.kind:
+            yield
+            return
         regions = self._regions if phase.everywhere else [self._home]
+        options = dict(KINDS[phase.kind])
+        kind = options.pop("kind")
+        where: list[tuple[str | None, dict[str, str]]] = [(service, {"operation": operation}) for service, operation in TELEMETRY]
+        if kind == "down":  # a port is shared by all services
+            where = [(None, {})]
+        self._spans.not_before = math.inf  # the endpoint may not answer us either, and what waits is not there yet
         conditions: list[str] = []
         try:
-            if phase.kind:
-                options = dict(KINDS[phase.kind])
-                kind = options.pop("kind")
-                where: list[tuple[str | None, dict[str, str]]] = [(service, {"operation": operation}) for service, operation in TELEMETRY]
-                if kind == "down":  # no port, no service
-                    where = [(None, {})]
-                    self._spans.unreachable = regions
-                conditions += [
-                    self._ground.impose(kind, region, service, **options, **operation) for region in regions for service, operation in where
-                ]
+            conditions += [
+                self._ground.impose(kind, region, service, **options, **operation) for region in regions for service, operation in where
+            ]
             yield
         finally:
             for condition in conditions:
                 self._ground.lift(condition)
-            self._spans.unreachable = ()
+            self._spans.not_before = time.time() + REPLAY_S
 
     def _take_records(self) -> None:
         """Read what the load has written since."""

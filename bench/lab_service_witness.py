@@ -30,7 +30,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bench.lab_service_load import TIMEOUT_S, trace_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 WINDOW_S = 0.45  # at 200 requests/s 90 traces, which is one page
 SETTLE_S = TIMEOUT_S + 3.0
 AGAIN_S = 12.0
+PAUSE_S = 0.06
 FEW = 25  # missing traces that are asked for one by one
 OPEN_EVERY = 20  # of so many windows, one has five of its traces opened
 A_CALL = 5  # BatchGetTraces takes no more
@@ -62,7 +63,9 @@ class Spans:
     """Looks every answered request up in X-Ray, by the trace id that the load gave it; a thread of its own.
 
     ``moments`` are the arrivals, seconds after ``began`` (wall); ``statuses`` is filled by the caller: -1 where no answer is known yet.
-    A window of arrivals is asked for `SETTLE_S` after its end, then again every `AGAIN_S`, until every answered request was found.
+    A window of arrivals is asked for `SETTLE_S` after its end, then again every `AGAIN_S`, until every answered request was found; but
+    not before ``not_before`` (wall), which the caller moves while endpoints are in trouble, and not faster than a call every `PAUSE_S`.
+    X-Ray here keeps the last 20,000 traces of a Region: a minute and a half.
     """
 
     def __init__(
@@ -71,8 +74,8 @@ class Spans:
         self._clients = {region: client(plan, "xray", region) for region in regions}
         self._run, self._began, self._moments, self._statuses = run, began, moments, statuses
         self.found = np.zeros(len(moments), bool)
-        self.opened = self.whole = self.calls = 0
-        self.unreachable: Collection[str] = ()
+        self.opened = self.whole = 0
+        self.not_before = 0.0
         self._stop = threading.Event()
         last = float(moments[-1]) if len(moments) else 0.0
         edges = np.arange(0.0, last + WINDOW_S, WINDOW_S)
@@ -103,7 +106,7 @@ class Spans:
     def _work(self) -> None:
         while self._due and not self._stop.is_set():
             at, attempt, low, high = self._due[0]
-            if (ahead := at - time.time()) > 0:
+            if (ahead := max(at, self.not_before) - time.time()) > 0:
                 self._stop.wait(min(ahead, 0.5))
                 continue
             heapq.heappop(self._due)
@@ -116,9 +119,7 @@ class Spans:
 
     def _look(self, attempt: int, low: int, high: int) -> None:
         """Ask each Region in turn until the window is complete; the home Region first."""
-        for region, xray in self._clients.items():
-            if region in self.unreachable:
-                continue
+        for xray in self._clients.values():
             lacking = self._lacking(low, high)
             if not lacking.size:
                 return
@@ -136,7 +137,7 @@ class Spans:
         token: dict[str, str] = {}
         while True:
             answer = xray.get_trace_summaries(StartTime=self._began + start, EndTime=self._began + end, **token)
-            self.calls += 1
+            self._stop.wait(PAUSE_S)
             self._note(summary["Id"] for summary in answer["TraceSummaries"])
             if not answer.get("NextToken"):
                 return
@@ -148,7 +149,7 @@ class Spans:
 
     def _traces(self, xray: Any, numbers: list[int]) -> list[dict[str, Any]]:
         ids = [trace_id(self._run, self._began + float(self._moments[number]), number) for number in numbers]
-        self.calls += 1
+        self._stop.wait(PAUSE_S)
         answer: list[dict[str, Any]] = xray.batch_get_traces(TraceIds=[f"1-{each[:8]}-{each[8:]}" for each in ids])["Traces"]
         return answer
 
