@@ -101,7 +101,14 @@ class Intake:
             account.taken += len(batch)
             account.in_work += len(batch)
         lost: list[tuple[Loss, int]] = []
-        blocks = self._pack(batch, lambda reason, count: lost.append((reason, count)))
+        try:
+            blocks = self._pack(batch, lambda reason, count: lost.append((reason, count)))
+        except MemoryError:
+            with account.lock:
+                items.extendleft(reversed(batch))
+                account.taken -= len(batch)
+                account.in_work -= len(batch)
+            raise
         with account.lock:
             account.in_work -= len(batch)
             for reason, count in lost:
@@ -162,7 +169,10 @@ class Pump:
         while not self._closed:
             self._wake.wait(self._tick)
             self._wake.clear()
-            self.drain()
+            try:
+                self.drain()
+            except MemoryError:
+                continue  # what has arrived is still there; perhaps the next tick finds more memory
             self._drained.set()
         self.drain()
 

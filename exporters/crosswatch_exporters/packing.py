@@ -14,8 +14,8 @@ from crosswatch_exporters.ledger import Loss
 Lose = Callable[[Loss, int], None]
 Prepared = tuple[bytes, int, Any, Any, int]
 """An encoded item with its tag and length, its weight, its resource and scope, and its time in nanoseconds."""
-UNENCODABLE = (AttributeError, TypeError, ValueError, OverflowError, struct.error)
-"""What encoding raises for something that only looks like a span or a record."""
+UNENCODABLE = (AttributeError, TypeError, ValueError, OverflowError, struct.error, MemoryError)
+"""What encoding raises for something that only looks like a span or a record, or when there is no memory for it."""
 Pack = Callable[[Sequence[Any], Lose], list[Block]]
 """Encodes items into blocks; what cannot be sent is handed to `Lose` with a reason and a count."""
 

@@ -112,9 +112,15 @@ class Sender:
     # --- the thread ---
 
     def _run(self) -> None:
+        # Every connection looks this codec up, and Python never asks again for one that there was once no memory to load.
+        import encodings.idna  # noqa: F401
+
         attach(set_value(SUPPRESS, True))
         while True:
-            wait = self.step()
+            try:
+                wait = self.step()
+            except MemoryError:
+                wait = 1.0  # the blocks are still in the queue
             if self._closing_by is not None and (self.idle.is_set() or self._monotonic() + min(wait, 0.05) >= self._closing_by):
                 break
             if wait > 0:

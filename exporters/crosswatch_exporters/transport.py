@@ -78,7 +78,7 @@ class Transport:
             if response.will_close or not response.isclosed():
                 self.close()
             return Reply(response.status, content, {name.lower(): value for name, value in response.getheaders()})
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, LookupError, MemoryError) as error:  # codecs are looked up, and need memory
             self.close()
             return Reply(0, error=f"{type(error).__name__}: {error}")
 

@@ -101,7 +101,7 @@ class LedgerWatch:
 class Script:
     """A Python script under opentelemetry-instrument, in a process of its own."""
 
-    def __init__(self, folder: Path, source: str, environ: Mapping[str, str], name: str = "app.py") -> None:
+    def __init__(self, folder: Path, source: str, environ: Mapping[str, str], name: str = "app.py", stdin: bool = False) -> None:
         path = folder / name
         path.write_text(source)
         full = {
@@ -118,6 +118,7 @@ class Script:
         self.process = subprocess.Popen(
             [str(BIN / "opentelemetry-instrument"), sys.executable, str(path)],
             env=full,
+            stdin=subprocess.PIPE if stdin else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -167,7 +167,11 @@ class Receiver:
     # --- serving ---
 
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
+        size = int(handler.headers.get("content-length") or 0)
+        body = handler.rfile.read(size)
+        if len(body) < size:
+            handler.close_connection = True  # the rest never came
+            return
         headers = {name.lower(): value for name, value in handler.headers.items()}
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)

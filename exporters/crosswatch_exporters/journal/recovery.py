@@ -91,7 +91,7 @@ class Recovery:
         while True:
             try:
                 self.look()
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 log.warning("the spool %s cannot be searched: %s", self.spool.folder, error)
             if self._closed.wait(_EVERY_SECONDS):
                 return
