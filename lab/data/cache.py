@@ -82,7 +82,8 @@ class Node:
         lines = (await self._call("INFO replication")).splitlines()
         said = {key: value for key, _, value in (line.partition(":") for line in lines)}
         if said["role"] == "master":
-            replicas = [dict(part.split("=") for part in said[f"slave{n}"].split(",")) for n in range(int(said["connected_slaves"]))]
+            listed = [value for key, value in said.items() if key.startswith("slave") and key[5:].isdigit()]
+            replicas = [dict(part.split("=") for part in each.split(",")) for each in listed]
             # A replica is called online before it gets anything; it does once it has acknowledged a part of the stream.
             feeds = frozenset(int(replica["port"]) for replica in replicas if replica["state"] == "online" and replica["offset"] != "0")
             return Sight(primary=True, history=said["master_replid"], offset=int(said["master_repl_offset"]), feeds=feeds)
