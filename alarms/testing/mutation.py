@@ -83,6 +83,8 @@ def mutate(suites: Iterable[tuple[Suite, Parsed]], results: Iterable[CaseResult]
             for case in suite.cases
             if id(case) in passed and _concerns(case, definition, parsed)
         ]
+        # likely killers first: tests that name the alarm, and short ones
+        asked.sort(key=lambda pair: (alarm.name not in {item.alarm for item in pair[0].case.expect}, pair[0].case.end_s))
         for words, changes in mutants(alarm):
             changed = replace(definition, params={**definition.params, **changes})
             try:

@@ -5,7 +5,8 @@ rendered alarms then run, in all Regions. The rounds are turned into datapoints 
 from the probe's verdict to the page. `Scene.test` is the scene as one entry of an alarm test file; the scenes themselves are in
 `tests/alarms/test_scenes.py`, which also writes them to files for the command line::
 
-    python -m tests.alarms.test_scenes DIR && python deploy.py alarms test DIR/*.test.yaml --coverage --mutate
+    python -m tests.alarms.test_scenes DIR
+    python deploy.py alarms test DIR/example*.test.yaml --topology DIR/example.topology.yaml --coverage --mutate
 """
 
 from __future__ import annotations
@@ -126,6 +127,14 @@ class Gone(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Writers(Event):
+    """How many clusters of a database take writes, where that is not one."""
+
+    database: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused(Event):
     """No synthetic order is acknowledged."""
 
@@ -204,7 +213,9 @@ class Scene:
             routing = tuple((region, region not in off) for region in self.topology.routing.controls)
         astray = any(e.covers(at_s) for e in self._of(Astray) if e.by in ("", vantage))
         last = slot % 6 == ROUNDS_A_MINUTE - 1
-        return _datums(self.text, vantage, cells, routing, None if routing is None else not astray, last)
+        counts = dict.fromkeys(self.topology.databases, 1) | {e.database: e.count for e in self._of(Writers) if e.covers(at_s)}
+        writers = tuple(counts.items()) if slot % 6 == 0 else ()  # asked once a run
+        return _datums(self.text, vantage, cells, routing, None if routing is None else not astray, last, writers)
 
     def _cell(self, vantage: str, target: str, at_s: float) -> Cell:
         for region in (e.region for e in self._of(Gone) if e.covers(at_s)):
@@ -274,6 +285,7 @@ def _datums(
     routing: tuple[tuple[str, bool], ...] | None,
     agrees: bool | None,
     last: bool,
+    writers: tuple[tuple[str, int], ...],
 ) -> list[tuple[str, tuple[tuple[str, str], ...], int, float]]:
     """`metrics.data` of a round at the epoch, taken apart."""
     configured = _settings(text, vantage)
@@ -293,7 +305,7 @@ def _datums(
             int(datum["Timestamp"].timestamp()) // SLOT_S,
             datum["Value"],
         )
-        for datum in metrics.data(configured, seen, last)
+        for datum in metrics.data(configured, seen, last, dict(writers))
     ]
 
 

@@ -166,6 +166,10 @@ def _evidence(here: str) -> Iterator[Shape]:
     yield Shape("dark", here, probe("Sighted"), 1, 1, 0, 3, "10s", "ALARM")
     yield Shape(f"lost-{there}", here, probe("Up", Target=f"alb-{there}"), 1, 1, 0, 2, "10s", "ALARM")
     yield Shape(f"uneven-{there}", here, probe("Up", Target=f"alb-{there}"), 1, 1, 0, 5, "60s", "OK")
+    for database in ("catalog", "orders"):
+        writers = probe("Writers", Database=database)
+        yield Shape(f"writers-many-{database}", here, writers, 1, 1, 2, 3, "60s", "ALARM")
+        yield Shape(f"writers-none-{database}", here, writers, 1, 1, 0, 5, "60s", "ALARM")
     yield Shape("dns-mismatch", here, probe("DnsAgrees"), 1, 1, 0, 3, "60s", "OK")
 
 
