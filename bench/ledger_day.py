@@ -28,7 +28,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from canaries.runtime import RunRequest, Sandbox  # noqa: E402
 from lab import admin  # noqa: E402
 from lab.topology import lab_topology  # noqa: E402
 from tests.lab.conftest import UP_WITHIN_S, Lab, running_lab  # noqa: E402
+from topology import Topology  # noqa: E402
 
 EAST, WEST = "us-east-1", "us-west-2"
 EVERY_S = 300.0
@@ -60,6 +61,7 @@ class Teller:
     """The ledger of one Region, run by run, and what its runs came to."""
 
     lab: Lab
+    topology: Topology
     region: str
     sandbox: Sandbox
     runs: Counter[str] = field(default_factory=Counter)
@@ -71,7 +73,7 @@ class Teller:
     def run(self, **changes: Any) -> None:
         """One run of the bundle on the lab's clock."""
         plan = self.lab.plan
-        config = {**ledger_config(lab_topology(plan), self.region), "keep_s": KEEP_S, "read_within_s": READ_WITHIN_S, **changes}
+        config = {**ledger_config(self.topology, self.region), "keep_s": KEEP_S, "read_within_s": READ_WITHIN_S, **changes}
         built = build("ledger", config)
         path = plan.path / f"ledger-{self.region}.zip"
         path.write_bytes(built.data)
@@ -96,6 +98,10 @@ class Teller:
                 self.placed += len(line["placed"])
                 self.deleted += line["deleted"]
                 self.lost += [lost["id"] for lost in line["lost"]]
+
+    def figures(self) -> dict[str, Any]:
+        """What its runs came to, as plain data."""
+        return {"runs": self.runs, "placed": self.placed, "deleted": self.deleted, "lost": self.lost, "reasons": self.reasons}
 
     def schedule(self, down: set[str], over: threading.Event) -> None:
         """Runs on the schedule until the day is over; a run that takes too long swallows the next, and a lost Region runs nothing."""
@@ -136,7 +142,8 @@ def day(lab: Lab, sandboxes: dict[str, Sandbox], hours: float) -> dict[str, Any]
     clock, began = lab.plan.clock, lab.plan.clock.now()
     down: set[str] = set()
     over = threading.Event()
-    tellers = {region: Teller(lab, region, sandbox) for region, sandbox in sandboxes.items()}
+    topology = lab_topology(lab.plan)
+    tellers = {region: Teller(lab, topology, region, sandbox) for region, sandbox in sandboxes.items()}
     for region in tellers:
         where = {} if region == EAST else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         lab.client("s3", region).create_bucket(Bucket=bucket(region), **where)
@@ -171,7 +178,9 @@ def day(lab: Lab, sandboxes: dict[str, Sandbox], hours: float) -> dict[str, Any]
 def judged(lab: Lab, tellers: dict[str, Teller], steps: dict[str, str], gone: set[str], hours: float) -> dict[str, Any]:
     """What PostgreSQL says, before and after the last sweep."""
     now = lab.plan.clock.now()
-    held = {order["id"]: now - order["acknowledged"] for region in tellers for order in book(lab, region)}
+    held = {
+        order["id"]: now - order["acknowledged"] for region in tellers for order in book(lab, tellers[region].topology.workload, region)
+    }
     left = {region: sorted(orders(lab, region, synthetic=True)) for region in tellers}
     unknown = sorted({each for found in left.values() for each in found} - set(held))
     overdue = sorted(each for found in left.values() for each in found if held.get(each, 0.0) > KEEP_S + 2 * EVERY_S)
@@ -191,7 +200,13 @@ def judged(lab: Lab, tellers: dict[str, Teller], steps: dict[str, str], gone: se
     return {
         "hours": round(hours, 2),
         "ledgers": {
-            region: {key: value for key, value in asdict(teller).items() if key in {"runs", "placed", "deleted", "lost", "reasons"}}
+            region: {
+                "runs": teller.runs,
+                "placed": teller.placed,
+                "deleted": teller.deleted,
+                "lost": teller.lost,
+                "reasons": teller.reasons,
+            }
             for region, teller in tellers.items()
         },
         "runbooks": steps,
@@ -250,9 +265,9 @@ def journal(lab: Lab) -> list[str]:
     return [json.loads(line)["orderId"] for line in lines]
 
 
-def book(lab: Lab, region: str) -> list[dict[str, Any]]:
+def book(lab: Lab, workload: str, region: str) -> list[dict[str, Any]]:
     """What a ledger's book holds open."""
-    key = f"ledger/{lab_topology(lab.plan).workload}/{region}.json"
+    key = f"ledger/{workload}/{region}.json"
     try:
         kept = json.loads(lab.client("s3", region).get_object(Bucket=bucket(region), Key=key)["Body"].read())
     except (ClientError, BotoCoreError) as error:
