@@ -10,7 +10,7 @@ import json
 import threading
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lab.aws.services.xray.segments import Segment
@@ -108,19 +108,18 @@ class _Packed:
 
 @dataclass(slots=True)
 class _Shelf:
-    """A trace as it is kept: packed segments by id."""
+    """A trace as it is kept: packed segments by id. ``start`` and ``end`` are kept for who searches by time."""
 
     segments: dict[str, _Packed] = field(default_factory=dict)
     size: int = 0
     limit_exceeded: bool = False
+    start: float = 0.0
+    end: float = 0.0
 
-    @property
-    def start(self) -> float:
-        return min(segment.start for segment in self.segments.values())
-
-    @property
-    def end(self) -> float:
-        return max(segment.end for segment in self.segments.values())
+    def put(self, key: str, segment: _Packed) -> None:
+        self.segments[key] = segment
+        self.start = min(each.start for each in self.segments.values())
+        self.end = max(each.end for each in self.segments.values())
 
     @property
     def memory(self) -> int:
@@ -169,7 +168,7 @@ class TraceStore:
                         del self._traces[segment.trace_id]
                     continue
                 previous = shelf.segments.get(segment.id)
-                shelf.segments[segment.id] = kept
+                shelf.put(segment.id, kept)
                 shelf.size += kept.size - (previous.size if previous else 0)
                 self._bytes += kept.memory - (previous.memory if previous else 0)
             while len(self._traces) > MAX_TRACES or self._bytes > MAX_BYTES:
@@ -186,7 +185,7 @@ class TraceStore:
         """Traces that began in the interval (or, with ``overlap``, were under way in it), newest first."""
         with self._lock:
             chosen = [
-                (identity, _Shelf(dict(shelf.segments), shelf.size, shelf.limit_exceeded))
+                (identity, replace(shelf, segments=dict(shelf.segments)))
                 for identity, shelf in self._traces.items()
                 if (shelf.start <= end and shelf.end >= start if overlap else start <= shelf.start <= end)
             ]
