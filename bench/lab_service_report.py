@@ -25,6 +25,7 @@ BLOCK_S = 10.0
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 DRAWS = 400
 FLAT = 0.03  # growth of the resident memory after the warm-up, as a share of it
+LEAST_S = 600.0  # after the warm-up, to tell whether memory is flat
 COLOURS = {"bare": "#8a94a6", "instrumented": "#2f6fde"}
 FAULT_COLOUR = "#e5484d"
 WIDTH = 1100
@@ -62,6 +63,7 @@ class Effect:
 class Memory:
     """Resident memory after the warm-up, MB; ``slope`` in MB an hour is Theil and Sen's: the median slope of all pairs of samples."""
 
+    seconds: float
     median: float
     largest: float
     slope: float
@@ -127,7 +129,9 @@ def memory(at: Sequence[float], megabytes: Sequence[float], warm_up_s: float) ->
     i, j = np.triu_indices(len(x), 1)
     slope = float(np.median((y[j] - y[i]) / (x[j] - x[i]))) * 3600
     growth = slope * float(x[-1] - x[0]) / 3600
-    return Memory(round(float(np.median(y)), 1), round(float(values.max()), 1), round(slope, 2), round(growth, 2))
+    return Memory(
+        round(float(x[-1] - x[0]), 1), round(float(np.median(y)), 1), round(float(values.max()), 1), round(slope, 2), round(growth, 2)
+    )
 
 
 def _draws(count: int, draw: np.random.Generator) -> list[list[int]]:
@@ -180,14 +184,15 @@ def checks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
             traces["missing"] == 0 and traces["whole"] == traces["opened"],
             f"{traces['found']:,} found, {traces['missing']:,} missing; of {traces['opened']:,} opened {traces['whole']:,} held both spans",
         ),
-        "memory flat": (
+    }
+    if memory["seconds"] >= LEAST_S:  # otherwise too short to tell
+        found["memory flat"] = (
             memory["growth"] <= FLAT * memory["median"],
             (
-                f"{memory['slope']:+.2f} MB an hour: {memory['growth']:+.2f} on {memory['median']:.1f} MB since the warm-up; "
-                f"at most {memory['largest']:.1f} MB"
+                f"{memory['slope']:+.2f} MB an hour: {memory['growth']:+.2f} on {memory['median']:.1f} MB in the {memory['seconds'] / 60:.0f} "
+                f"minutes after the warm-up; at most {memory['largest']:.1f} MB"
             ),
-        ),
-    }
+        )
     if effect:
         low, high = effect["interval"]
         found["p99 under faults"] = (

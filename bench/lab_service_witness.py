@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 WINDOW_S = 0.45  # at 200 requests/s 90 traces, which is one page
 SETTLE_S = TIMEOUT_S + 3.0
 AGAIN_S = 12.0
-PAUSE_S = 0.06
+PAUSE_S = 0.03
 FEW = 25  # missing traces that are asked for one by one
 OPEN_EVERY = 20  # of so many windows, one has five of its traces opened
 A_CALL = 5  # BatchGetTraces takes no more
