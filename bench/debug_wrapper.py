@@ -33,13 +33,13 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose files are no modules
 
-from canaries.bundle import KINDS, Bundle, Kind, build  # noqa: E402
-from canaries.config import canary_config  # noqa: E402
-from canaries.runtime import RunRequest, Sandbox  # noqa: E402
-from canaries.runtime.sandbox import LAYER  # noqa: E402
-from tests.canaries.servers import CREDENTIALS, Recorder, recording  # noqa: E402
-from tests.canaries.shop_server import REGIONS, Shop, shop  # noqa: E402
-from topology.loading import loads  # noqa: E402
+from canaries.bundle import KINDS, Bundle, Kind, build
+from canaries.config import canary_config
+from canaries.runtime import RunRequest, Sandbox
+from canaries.runtime.sandbox import LAYER
+from tests.canaries.servers import CREDENTIALS, Recorder, recording
+from tests.canaries.shop_server import REGIONS, Shop, shop
+from topology.loading import loads
 
 WRAPPER = Path("python-canary/src/cw-synthetics.py")
 TASK = Path("/var/task")

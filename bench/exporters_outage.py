@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/exporters"))
 
-from receiver import Answer, Receiver  # noqa: E402
+from receiver import Answer, Receiver
 
 FAULTS = {
     "refused": None,

@@ -42,18 +42,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import lab_service_report as report  # noqa: E402
-from bench.lab_service_load import RECORD, arrivals  # noqa: E402
-from bench.lab_service_witness import LedgerReader, Spans, log_events  # noqa: E402
-from lab import admin  # noqa: E402
-from lab.faults.ground import Ground  # noqa: E402
-from lab.plan import DIRECTORY_VARIABLE  # noqa: E402
-from lab.process import ProcessSpec  # noqa: E402
-from lab.running import Reports, RunningLab, StartError  # noqa: E402
-from lab.state import LabIsRunning  # noqa: E402
-from lab.store import names, tasks  # noqa: E402
-from lab.supervisor import LabEnded  # noqa: E402
-from lab.warden import descendants  # noqa: E402
+from bench import lab_service_report as report
+from bench.lab_service_load import RECORD, arrivals
+from bench.lab_service_witness import LedgerReader, Spans, log_events
+from lab import admin
+from lab.faults.ground import Ground
+from lab.plan import DIRECTORY_VARIABLE
+from lab.process import ProcessSpec
+from lab.running import Reports, RunningLab, StartError
+from lab.state import LabIsRunning
+from lab.store import names, tasks
+from lab.supervisor import LabEnded
+from lab.warden import descendants
 
 SERVICE, PATH = "catalog", "/catalogue?size=10"
 SPANS_A_REQUEST = 2

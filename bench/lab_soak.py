@@ -36,17 +36,17 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from botocore.exceptions import BotoCoreError, ClientError  # noqa: E402
+from botocore.exceptions import BotoCoreError, ClientError
 
-from lab import admin  # noqa: E402
-from lab.control import NoLab, Refused, ask  # noqa: E402
-from lab.faults import CATALOGUE, Fault, Where  # noqa: E402
-from lab.matrix.watch import Watcher  # noqa: E402
-from lab.plan import LabPlan  # noqa: E402
-from lab.sight import Sight  # noqa: E402
-from lab.state import processes_of, read_owner  # noqa: E402
-from lab.topology import lab_topology  # noqa: E402
-from lab.warden import descendants  # noqa: E402
+from lab import admin
+from lab.control import NoLab, Refused, ask
+from lab.faults import CATALOGUE, Fault, Where
+from lab.matrix.watch import Watcher
+from lab.plan import LabPlan
+from lab.sight import Sight
+from lab.state import processes_of, read_owner
+from lab.topology import lab_topology
+from lab.warden import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,13 +38,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose files are no modules
 
-from canaries.bundle import build  # noqa: E402
-from canaries.config import ledger_config  # noqa: E402
-from canaries.runtime import RunRequest, Sandbox  # noqa: E402
-from lab import admin  # noqa: E402
-from lab.topology import lab_topology  # noqa: E402
-from tests.lab.conftest import UP_WITHIN_S, Lab, running_lab  # noqa: E402
-from topology import Topology  # noqa: E402
+from canaries.bundle import build
+from canaries.config import ledger_config
+from canaries.runtime import RunRequest, Sandbox
+from lab import admin
+from lab.topology import lab_topology
+from tests.lab.conftest import UP_WITHIN_S, Lab, running_lab
+from topology import Topology
 
 EAST, WEST = "us-east-1", "us-west-2"
 EVERY_S = 300.0

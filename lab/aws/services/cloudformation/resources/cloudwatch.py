@@ -1,7 +1,5 @@
 """AWS::CloudWatch: alarms, composite alarms, dashboards, mute rules."""
 
-# Types are declared by class attributes and share one interface, whose arguments not every type needs.
-# ruff: noqa: ARG002
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """AWS::Lambda: functions, permissions, and what happens to asynchronous events."""
 
-# Types are declared by class attributes and share one interface, whose arguments not every type needs.
-# ruff: noqa: ARG002, RUF012
 from __future__ import annotations
 
 import io

@@ -1,7 +1,5 @@
 """AWS::IAM: roles, managed policies, inline policies."""
 
-# Types are declared by class attributes and share one interface, whose arguments not every type needs.
-# ruff: noqa: ARG002, RUF012
 from __future__ import annotations
 
 from typing import Any

@@ -1,7 +1,5 @@
 """AWS::SNS, AWS::SQS and AWS::Events: topics, subscriptions, queues, their policies, and rules."""
 
-# Types are declared by class attributes and share one interface, whose arguments not every type needs.
-# ruff: noqa: ARG002, RUF012
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """AWS::S3, AWS::Logs and AWS::SSM: buckets, log groups, metric filters, queries, documents and parameters."""
 
-# Types are declared by class attributes and share one interface, whose arguments not every type needs.
-# ruff: noqa: ARG002, RUF012
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """AWS::Synthetics: canaries, which are started after creation where wished, and groups."""
 
-# Types are declared by class attributes and share one interface, whose arguments not every type needs.
-# ruff: noqa: ARG002, RUF012
 from __future__ import annotations
 
 import io
