@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from canaries.probe import metrics, verdict
@@ -346,6 +347,7 @@ def test_a_trace_has_one_id_in_three_spellings() -> None:
     assert "crosswatch.synthetic=true" in headers["baggage"]
 
 
+@examples(deadline=None)
 @given(st.integers(0, 900), st.integers(0, 900))
 def test_a_segment_document_always_fits_and_failures_come_first(good: int, failed: int) -> None:
     spans = [trace.Subsegment(f"{n:016x}", "store.retail.test", n, 0.1, "http://store.retail.test/home", status=200) for n in range(good)]
