@@ -189,8 +189,8 @@ def checks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
         found["memory flat"] = (
             memory["growth"] <= FLAT * memory["median"],
             (
-                f"{memory['slope']:+.2f} MB an hour: {memory['growth']:+.2f} on {memory['median']:.1f} MB in the {memory['seconds'] / 60:.0f} "
-                f"minutes after the warm-up; at most {memory['largest']:.1f} MB"
+                f"{memory['slope']:+.2f} MB an hour: {memory['growth']:+.2f} on {memory['median']:.1f} MB in the "
+                f"{memory['seconds'] / 60:.0f} minutes after the warm-up; at most {memory['largest']:.1f} MB"
             ),
         )
     if effect:
