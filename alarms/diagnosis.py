@@ -12,7 +12,7 @@ is so; the rules here turn them into diagnoses that exclude each other, so that 
     stuck-D        no cluster of the database D takes writes, for longer than a failover takes
     writes-fail    pages are served, and no synthetic order is acknowledged anywhere (only where a ledger is scheduled)
     drained-A      the same, but its control is off: nobody has to act
-    name-down      the name does not answer although the Regions do
+    name-down      the name does not answer although the Regions do, or those that customers are sent to
     dns-disagrees  the name answers with a Region whose control is off
     blind-all      no vantage sees anything: the monitoring is gone, not the store
     blind-V        the vantage in Region V is silent
@@ -125,6 +125,7 @@ class Rules:
         name = Names(topology)
         self.dark = alarm(name("dark"))
         self.name_down = alarm(name("name-unreachable"))
+        self.name_down_drained = alarm(name("name-unreachable-drained"))
         self.dns = alarm(name("dns-mismatch"))
         self.off = {region: alarm(name("off", region)) for region in topology.regions} if topology.routing else {}
         self.down = {region: alarm(name("down", region)) for region in topology.regions}
@@ -145,6 +146,10 @@ class Rules:
         alike += none_of(self.split.values())
         self.store_partial = all_of(alike)
         self.unplaced = alarm(name("unplaced")) if ledger_period_s(topology) else None
+        well = all_of(none_of(self.impaired.values()))
+        drained = all_of([self.name_down_drained, *none_of(self.undrained(self.impaired))])
+        self.answerable = any_of([well, drained]) if self.off else well
+        """That the name should answer: every Region serves, or those that do not were drained minutes ago."""
         self.outage = [self.store_down, *self.undrained(self.impaired), self.name_down, *([self.all_off] if self.off else [])]
 
     def undrained(self, evidence: Mapping[str, str]) -> list[str]:
@@ -181,7 +186,6 @@ def paged(topology: Topology, here: str) -> str:
 def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> Iterator[Diagnosis]:
     """Diagnoses about the store as a whole; they live in every Region, and the pager joins them by their key."""
     workload = topology.workload
-    any_impaired = none_of(rules.impaired.values())
     yield Diagnosis(
         name=name("store-down"),
         kind="store-down",
@@ -218,7 +222,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
         region=here,
         severity="critical",
         subject=topology.store.name,
-        rule=all_of([rules.name_down, *none_of([rules.store_down]), *any_impaired, *(none_of([rules.all_off]) if rules.off else [])]),
+        rule=all_of([rules.name_down, *none_of([rules.store_down]), rules.answerable, *(none_of([rules.all_off]) if rules.off else [])]),
         summary=f"{topology.store.name} does not answer although the Regions do",
         description=(
             "The load balancers serve when asked directly, the Route 53 name does not. Look at the record, its health "
@@ -250,7 +254,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
             rule=all_of(
                 [
                     rules.unplaced,
-                    *none_of([rules.store_down, *rules.impaired.values(), rules.name_down, *rules.broken.values()]),
+                    *none_of([rules.store_down, *rules.undrained(rules.impaired), rules.name_down, *rules.broken.values()]),
                     *none_of([*rules.split.values(), *rules.stuck.values()]),
                     *(none_of([rules.all_off]) if rules.off else []),
                 ]
@@ -273,7 +277,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
         rule=all_of(
             [
                 *rules.blind.values(),
-                *none_of([rules.store_down, *rules.impaired.values(), rules.name_down, *rules.broken.values()]),
+                *none_of([rules.store_down, *rules.undrained(rules.impaired), rules.name_down, *rules.broken.values()]),
                 *none_of([*rules.split.values(), *rules.stuck.values()]),
                 *(none_of([rules.all_off]) if rules.off else []),
                 *(none_of([rules.unplaced]) if rules.unplaced else []),

@@ -163,6 +163,8 @@ def _evidence(here: str) -> Iterator[Shape]:
         yield Shape(f"silent-{region}", here, probe("Sighted", Vantage=region), 1, 1, 0, 3, "60s", "ALARM")
         yield Shape(f"off-{region}", here, probe("RoutingOn", Region=region), 1, 1, 0, 1, "60s", "ALARM")
     yield Shape("name-unreachable", here, probe("Up", Target="name"), 1, 1, 0, 3, "10s", "ALARM")
+    offs = tuple((probe("RoutingOn", Region=region), value) for region, value in ((EAST, 1.0), (WEST, 0.0)))
+    yield Shape("name-unreachable-drained", here, probe("Up", Target="name"), 1, 1, 0, 3, "60s", "OK", steady=offs)
     yield Shape("dark", here, probe("Sighted"), 1, 1, 0, 3, "10s", "ALARM")
     yield Shape(f"lost-{there}", here, probe("Up", Target=f"alb-{there}"), 1, 1, 0, 2, "10s", "ALARM")
     yield Shape(f"uneven-{there}", here, probe("Up", Target=f"alb-{there}"), 1, 1, 0, 5, "60s", "OK")

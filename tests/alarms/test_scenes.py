@@ -335,6 +335,31 @@ STORE = (
         ),
         "22m",
     ),
+    Scene(
+        "a Region fails and is drained; the name follows when old answers have run out",
+        (Off(EAST, begin="8m", end="40m"), *down("5m", "25m", ALB_EAST), *down("5m", "10m", NAME)),
+        (
+            "5m30s us-west-2 impaired-us-east-1 ALARM",
+            "9m us-west-2 drained-us-east-1 ALARM",
+            "9m us-west-2 impaired-us-east-1 OK",
+            "25m10s us-west-2 drained-us-east-1 OK",
+            "29m us-west-2 differ-us-east-1 OK",
+        ),
+        "35m",
+    ),
+    Scene(
+        "the name fails while a Region is down and drained",
+        (Off(EAST, begin="6m", end="40m"), *down("5m", "35m", ALB_EAST), *down("15m", "25m", NAME)),
+        (
+            "5m30s us-west-2 impaired-us-east-1 ALARM",
+            "7m us-west-2 drained-us-east-1 ALARM",
+            "7m us-west-2 impaired-us-east-1 OK",
+            "18m * name-down ALARM",
+            "25m10s * name-down OK",
+            "33m us-west-2 slo-availability-store-fast-1h-5m OK",
+        ),
+        "34m",
+    ),
     Scene("the name does not answer for two rounds", down("5m", "5m20s", NAME)),
     Scene("the name does not answer one vantage", down("5m", "9m", NAME, by=EAST)),
     Scene(
