@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_TRACES = 20_000
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 MAX_TRACE_BYTES = 500 * 1024
 OVERHEAD_BYTES = 500  # what Python takes for a kept segment beside its document
 
