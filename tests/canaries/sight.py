@@ -30,8 +30,10 @@ class Watcher:
     plan: LabPlan
     topology: Topology
     probers: dict[str, Prober] = field(default_factory=dict)
+    _before: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._before = dict(os.environ)
         os.environ.update(self.plan.aws_environment("admin", next(iter(self.plan.regions))))
         os.environ.pop("AWS_ENDPOINT_URL")
         for vantage in self.topology.vantage_names:
@@ -43,6 +45,8 @@ class Watcher:
     def close(self) -> None:
         for prober in self.probers.values():
             prober.close()
+        os.environ.clear()
+        os.environ.update(self._before)
 
     def look(self) -> Sight:
         """One round from everywhere."""

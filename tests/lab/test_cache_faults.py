@@ -42,7 +42,7 @@ class Caches:
         """Wait until the groups of all Regions are whole."""
         for region in self.plan.regions:
             wait_for(f"the cache of {region}", lambda region=region: self.eyes.cache(region)["whole"], 30.0)
-            assert self.eyes.set_redis(region) == ""
+            wait_for(f"the endpoint of {region}", lambda region=region: not self.eyes.set_redis(region), 10.0)
 
 
 @pytest.fixture(scope="module")
