@@ -490,11 +490,12 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
 
 
 def canary(eyes: Eyes, region: str) -> tuple[str, str]:
-    """State and last run of the Region's probe."""
+    """State of the Region's probe, and of its newest run that has ended: while one hangs, the next begins."""
     client = eyes.lab.client("synthetics", region)
     (found,) = [each for each in client.describe_canaries()["Canaries"] if "probe" in each["Name"]]
-    runs = client.get_canary_runs(Name=found["Name"], MaxResults=1)["CanaryRuns"]
-    return found["Status"]["State"], runs[0]["Status"]["State"] if runs else ""
+    runs = client.get_canary_runs(Name=found["Name"], MaxResults=5)["CanaryRuns"]
+    ended = [run["Status"]["State"] for run in runs if run["Status"]["State"] != "RUNNING"]
+    return found["Status"]["State"], ended[0] if ended else ""
 
 
 def from_the_future(eyes: Eyes, region: str) -> bool:
