@@ -17,7 +17,7 @@ import threading
 import urllib.parse
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab.aws import iam
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.aws.service import World
-    from lab.aws.services.sns import Subscription
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +55,25 @@ class UndeliverableError(Exception):
     def __init__(self, reason: str, final: bool) -> None:
         super().__init__(reason)
         self.final = final
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One endpoint of a topic. Unconfirmed ones have a ``token`` and receive nothing."""
+
+    arn: str
+    topic: str
+    protocol: str
+    endpoint: str
+    owner: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    token: str = ""
+    confirmed: bool = False
+
+    @property
+    def shown_arn(self) -> str:
+        """What lists show: SNS gives no ARN before the confirmation."""
+        return self.arn if self.confirmed else "PendingConfirmation"
 
 
 @dataclass(frozen=True, slots=True)

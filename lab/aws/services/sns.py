@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lab.aws import iam, patterns, sns_checks, sns_delivery
 from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError
+from lab.aws.sns_delivery import Subscription
 from lab.aws.sns_message import Message, Signer, text_for
 from lab.aws.support import Arn, Vended, endpoint, page, vend
 
@@ -22,25 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.aws.service import Context, World
-
-
-@dataclass(slots=True)
-class Subscription:
-    """One endpoint of a topic. Unconfirmed ones have a ``token`` and receive nothing."""
-
-    arn: str
-    topic: str
-    protocol: str
-    endpoint: str
-    owner: str
-    attributes: dict[str, str] = field(default_factory=dict)
-    token: str = ""
-    confirmed: bool = False
-
-    @property
-    def shown_arn(self) -> str:
-        """What lists show: SNS gives no ARN before the confirmation."""
-        return self.arn if self.confirmed else "PendingConfirmation"
 
 
 @dataclass(slots=True)
