@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -118,6 +119,7 @@ class Teller:
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab is taken down, however this ends
     folder = Path(tempfile.mkdtemp(prefix="ledger-day-"))
     folder.chmod(0o755)  # the databases run as another user
     try:
