@@ -104,6 +104,7 @@ class Soak:
     processes: dict[str, list[str]] = field(default_factory=dict)
     shoppers: dict[str, Any] = field(default_factory=dict)
     incidents: int = 0
+    plain: int = 0
     left: list[str] = field(default_factory=list)
 
     def findings(self) -> list[str]:
@@ -154,10 +155,13 @@ class Observer:
         self._watcher.hush_objectives(True)
 
     def troubles(self) -> list[str]:
-        """Everything that is not green; a look that fails is one."""
+        """Everything that is not green; a look that fails is one. Incidents of plain text, which say that the notifier failed, are left
+        out: nothing resolves them but a person."""
         try:
-            idle = [each["name"] for each in ask(self.directory, "details")["processes"] if each["state"] != "ready"]
-            return [f"{name} is not running" for name in idle] + self._watcher.troubles()
+            details = ask(self.directory, "details")
+            idle = [f"{each['name']} is not running" for each in details["processes"] if each["state"] != "ready"]
+            plain = tuple(f"incident #{each['number']} " for each in details["pages"] if each["page"] is None)
+            return idle + [each for each in self._watcher.troubles() if not each.startswith(plain)]
         except (OSError, TimeoutError, BotoCoreError, ClientError) as error:
             return [f"the look failed: {error}"]
 
@@ -345,7 +349,8 @@ def play(directory: Path, process: subprocess.Popen[bytes], soak: Soak, minutes:
     soak.samples.append(observer.sample(player.since()))
     soak.processes["end"] = observer.names()
     soak.shoppers = admin.call(observer.plan.traffic_port, "GET", "/status")
-    soak.incidents = len(ask(directory, "details")["pages"])
+    incidents = ask(directory, "details")["pages"]
+    soak.incidents, soak.plain = len(incidents), sum(each["page"] is None for each in incidents)
 
 
 def remains(directory: Path, identity: str, shared_before: set[str]) -> list[str]:
@@ -387,7 +392,8 @@ def in_words(soak: Soak) -> str:
     first, last = soak.samples[0], soak.samples[-1]
     return (
         f"{len(injected)} faults ({len({each.fault for each in injected})} different) in {len(soak.bouts)} bouts, "
-        f"{soak.incidents} incidents; green again after {statistics.median(greens):.0f} s (median), {greens[-1]:.0f} s (most), wall\n"
+        f"{soak.incidents} incidents ({soak.plain} in plain text); "
+        f"green again after {statistics.median(greens):.0f} s (median), {greens[-1]:.0f} s (most), wall\n"
         f"memory {totals[0]:.0f} MB at first, {max(totals):.0f} at most, {totals[-1]:.0f} at last; processes {first.processes} -> "
         f"{last.processes}; open files {first.files} -> {last.files}; disk {first.disk_mb:.0f} -> {last.disk_mb:.0f} MB"
     )
@@ -445,16 +451,19 @@ def main() -> int:
     soak = Soak(chosen.seed, chosen.speed)
     shared = {each.name for each in SHM.iterdir()}
     console.print(f"{chosen.minutes:g} minutes at speed {chosen.speed:g}, seed {chosen.seed}")
-    with tempfile.TemporaryDirectory(prefix="crosswatch-soak-") as parent:
-        Path(parent).chmod(0o711)
-        directory = Path(parent) / "lab"
-        with lab(directory, chosen.speed, chosen.out / "lab.log") as process:
-            play(directory, process, soak, chosen.minutes, console)
-            owner = read_owner(directory)
-        soak.left = remains(directory, owner.identity if owner else "", shared)
-    text = json.dumps(asdict(soak) | {"findings": soak.findings()}, indent=1)
-    (chosen.out / "soak.json").write_text(text)
-    draw(soak, chosen.out / "soak.png")
+    try:
+        with tempfile.TemporaryDirectory(prefix="crosswatch-soak-") as parent:
+            Path(parent).chmod(0o711)
+            directory = Path(parent) / "lab"
+            with lab(directory, chosen.speed, chosen.out / "lab.log") as process:
+                play(directory, process, soak, chosen.minutes, console)
+                owner = read_owner(directory)
+            soak.left = remains(directory, owner.identity if owner else "", shared)
+    finally:  # what was seen until an interruption is kept too
+        text = json.dumps(asdict(soak) | {"findings": soak.findings()}, indent=1)
+        (chosen.out / "soak.json").write_text(text)
+        if len(soak.samples) > 1:
+            draw(soak, chosen.out / "soak.png")
     if chosen.json:
         sys.stdout.write(text + "\n")
     console.print(as_table(soak))
