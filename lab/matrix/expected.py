@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 from lab.faults.services import SLOW_MS
+from lab.faults.vantages import SKEW_S
 from lab.matrix.record import OK
 from lab.plan import STORE_NAME
 
@@ -45,7 +46,8 @@ class Expectation:
     ``tickets``: diagnoses of severity warning or info that must come; ``may``: that may come too. ``within_s``: lab seconds until page and
     tickets are there; ``watch_s``: how long nobody else may be told anything.
     ``sees``: the probe's class of each cell ``vantage>target`` where it is not ``ok``; several classes are alternatives. ``pages``: only
-    these pages of the store fail in those cells. ``lasts_s``: after this AWS itself has mended it.
+    these pages of the store fail in those cells. ``lasts_s``: after this AWS itself has mended it. ``rest_s``: how long, after all is
+    green, what it left would still deceive whoever tries the next fault.
     ``gap``: why the page does not come yet; nobody else may be woken, and where the page does come the entry has to be corrected.
     """
 
@@ -58,6 +60,7 @@ class Expectation:
     sees: Mapping[str, frozenset[str]] = field(default_factory=dict)
     pages: frozenset[str] = frozenset()
     lasts_s: float = inf
+    rest_s: float = 0.0
     why: str = ""
     gap: str = ""
 
@@ -257,7 +260,9 @@ def _vantages() -> dict[str, Expectation]:
             silent, sees=_blind("dns", "unreachable"), why="the Region serves; its canary sees nothing, and only its log still arrives"
         ),
         "vantage-clock-skewed": replace(
-            _nobody("a vantage whose datapoints come from the future is as good as silent", may=BLIND_TICKET), sees=_blind("silent")
+            _nobody("a vantage whose datapoints come from the future is as good as silent", may=BLIND_TICKET),
+            sees=_blind("silent"),
+            rest_s=SKEW_S,
         ),
     }
 

@@ -18,7 +18,6 @@ from rich.table import Table
 from lab import admin
 from lab.control import NoLab, Refused, ask
 from lab.faults import CATALOGUE, Fault, Where
-from lab.faults.vantages import SKEW_S
 from lab.matrix.expected import SETTLE_S, Expectation, expected
 from lab.matrix.record import Record
 from lab.matrix.vended import MOVERS, statistics
@@ -168,8 +167,7 @@ class Pass:
             self._sleep(AFTER_S)
         self._collect(record)
         record.save(self._out)
-        if fault.name == "vantage-clock-skewed":
-            self._sleep(SKEW_S)  # until what it wrote ahead of time is past: a silent vantage would go unnoticed until then
+        self._sleep(wanted.rest_s)
         return Result(record, wanted, findings(record, wanted))
 
     def _watch(self, record: Record, wanted: Expectation) -> None:
