@@ -54,7 +54,6 @@ READ_WITHIN_S = 240.0  # of lab time: four wall seconds at speed 60, since repli
 TIMEOUT_S = 270
 HOUR_S = 3600.0
 SHOPPERS = {"peak_per_min": 0.4, "follow_day": False, "to": "name", "buy_share": 0.5}
-FINAL = {"Success", "Failed", "TimedOut", "Cancelled", "Rejected"}
 
 
 @dataclass(slots=True)
@@ -163,11 +162,14 @@ def day(lab: Lab, sandboxes: dict[str, Sandbox], hours: float) -> dict[str, Any]
             until(5 / 24)
         until(10 / 24)
         with lost_region(lab, EAST, down):
-            steps = {"drain": runbook(lab, "DrainRegion", Region=EAST), "fail over": runbook(lab, "FailoverOrders", FromRegion=EAST)}
+            steps = {
+                "drain": lab.runbook(WEST, "DrainRegion", Region=EAST),
+                "fail over": lab.runbook(WEST, "FailoverOrders", FromRegion=EAST),
+            }
             gone = set(journal(lab)) - orders(lab, WEST, synthetic=False)
             until(11 / 24)
-        steps["rebuild"] = runbook(lab, "RebuildRegion", Region=EAST, Database="orders")
-        steps["enable"] = runbook(lab, "EnableRegion", Region=EAST)
+        steps["rebuild"] = lab.runbook(WEST, "RebuildRegion", Region=EAST, Database="orders")
+        steps["enable"] = lab.runbook(WEST, "EnableRegion", Region=EAST)
         until(1.0)
     finally:
         over.set()
@@ -237,21 +239,6 @@ def shoppers_are_there(lab: Lab) -> bool:
         return bool(admin.call(lab.plan.traffic_port, "GET", "/status"))
     except OSError:
         return False
-
-
-def runbook(lab: Lab, document: str, **parameters: str) -> str:
-    """Run a runbook from the surviving Region to its end; its status, with why where it is not a success."""
-    ssm = lab.client("ssm", WEST)
-    given = {name: [value] for name, value in parameters.items()}
-    execution = ssm.start_automation_execution(DocumentName=f"retail-{document}", Parameters=given)["AutomationExecutionId"]
-    found: dict[str, Any] = {}
-
-    def over() -> bool:
-        found.update(ssm.get_automation_execution(AutomationExecutionId=execution)["AutomationExecution"])
-        return found["AutomationExecutionStatus"] in FINAL
-
-    lab.wait(f"{document} to end", over, 300)
-    return f"{found['AutomationExecutionStatus']} {found.get('FailureMessage', '')}".strip()
 
 
 def orders(lab: Lab, region: str, *, synthetic: bool) -> set[str]:

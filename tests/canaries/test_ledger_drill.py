@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.lab.conftest import Lab
 
 EAST, WEST = "us-east-1", "us-west-2"
-FINAL = {"Success", "Failed", "TimedOut", "Cancelled", "Rejected"}
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 
@@ -62,21 +61,6 @@ class Teller:
         return result
 
 
-def runbook(lab: Lab, document: str, **parameters: str) -> str:
-    """Run a runbook from the surviving Region to its end; its status."""
-    ssm = lab.client("ssm", WEST)
-    given = {name: [value] for name, value in parameters.items()}
-    execution = ssm.start_automation_execution(DocumentName=f"retail-{document}", Parameters=given)["AutomationExecutionId"]
-    found: dict[str, Any] = {}
-
-    def over() -> bool:
-        found.update(ssm.get_automation_execution(AutomationExecutionId=execution)["AutomationExecution"])
-        return found["AutomationExecutionStatus"] in FINAL
-
-    lab.wait(f"{document} to end", over, 120)
-    return f"{found['AutomationExecutionStatus']} {found.get('FailureMessage', '')}".strip()
-
-
 def orders(lab: Lab, region: str) -> set[str]:
     """The synthetic orders that a Region's database holds, asked of the database itself."""
     port = lab.plan.regions[region].postgres_ports["orders"]
@@ -94,8 +78,8 @@ def test_the_lost_orders_are_those_that_the_new_primary_lacks(lab: Lab) -> None:
         assert len(teller.line["placed"]) == 4
         truth = orders(lab, EAST) - orders(lab, WEST)
         assert len(truth) == 4
-        assert runbook(lab, "DrainRegion", Region=EAST) == "Success"
-        assert runbook(lab, "FailoverOrders", FromRegion=EAST) == "Success"
+        assert lab.runbook(WEST, "DrainRegion", Region=EAST) == "Success"
+        assert lab.runbook(WEST, "FailoverOrders", FromRegion=EAST) == "Success"
         after = teller.run(orders_per_run=1)
         assert {each["id"] for each in teller.line["lost"]} == truth, after.state_reason
         assert all(WEST in each["missing_in"] for each in teller.line["lost"])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 UP_WITHIN_S = 120.0
+ENDED = {"Success", "Failed", "TimedOut", "Cancelled", "Rejected"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,20 @@ class Lab:
             assert self.process.poll() is None, f"the lab ended while waiting for {what}:\n{self.output}"
             assert time.monotonic() < deadline, f"{what}: not within {within_s:g} s\n{self.output[-4000:]}"
             time.sleep(0.1)
+
+    def runbook(self, region: str, document: str, within_s: float = 300.0, **parameters: str) -> str:
+        """Run a runbook from ``region`` to its end; its status, with why where it is not a success."""
+        ssm = self.client("ssm", region)
+        given = {name: [value] for name, value in parameters.items()}
+        execution = ssm.start_automation_execution(DocumentName=f"retail-{document}", Parameters=given)["AutomationExecutionId"]
+        found: dict[str, Any] = {}
+
+        def over() -> bool:
+            found.update(ssm.get_automation_execution(AutomationExecutionId=execution)["AutomationExecution"])
+            return found["AutomationExecutionStatus"] in ENDED
+
+        self.wait(f"{document} to end", over, within_s)
+        return f"{found['AutomationExecutionStatus']} {found.get('FailureMessage', '')}".strip()
 
 
 def environment(directory: Path) -> dict[str, str]:
