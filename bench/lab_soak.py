@@ -199,7 +199,7 @@ class Observer:
         return Sample(at, memory, len(every), sum(map(open_files, every)), disk_mb(self.directory))
 
     def names(self) -> list[str]:
-        """What runs: the supervisor's processes by name, and how many processes each part has while no canary runs."""
+        """The supervisor's processes that run, by name."""
         return sorted(each["name"] for each in ask(self.directory, "details")["processes"] if each["pid"])
 
 
