@@ -1,12 +1,13 @@
 """The load of `lab_service_soak.py`: an open loop over kept connections, in a process of its own.
 
     python bench/lab_service_load.py '{"start": 1234.5, "began": 1700000000.5, "seconds": 60, "rate": 200, "seed": 1,
-                                       "run": "0f…", "out": "records", "targets": [{"port": 8001, "path": "/", "shift": 0.0}, …]}'
+                                       "run": "0f…", "out": "records",
+                                       "targets": [{"port": 8001, "path": "/", "shift": 0.0, "every": 1}, …]}'
 
 Every arrival is fixed before the first request is sent: a Poisson process of ``rate`` a second from ``seed``, the same for every target but
-``shift`` seconds later. Latency is counted from the scheduled arrival, so that a stall is charged to all who came meanwhile, and not only
-to the one who was sent ("coordinated omission"). ``start`` is on the monotonic clock, which processes share; ``began`` is the same moment
-by the wall's.
+``shift`` seconds later; a target whose ``every`` is above 1 gets only each such arrival. Latency is counted from the scheduled arrival, so
+that a stall is charged to all who came meanwhile, and not only to the one who was sent ("coordinated omission"). ``start`` is on the
+monotonic clock, which processes share; ``began`` is the same moment by the wall's.
 
 Each answer is one `RECORD` in the file ``out``: target, status (0: none within `TIMEOUT_S`), number of the arrival, latency and the part of
 it for which the request was not yet on its way (float32 seconds). A request carries ``traceparent`` with the trace id `trace_id`.
@@ -107,6 +108,7 @@ class Target:
     port: int
     path: str
     shift: float
+    every: int
     run: str
     began: float
     moments: npt.NDArray[np.float64]
@@ -185,7 +187,9 @@ class Target:
 async def drive(start: float, moments: npt.NDArray[np.float64], targets: list[Target]) -> None:
     """Send every arrival at its moment; ends when all are answered or given up."""
     schedule = sorted(
-        (start + float(moment) + target.shift, target.index, number) for target in targets for number, moment in enumerate(moments)
+        (start + float(moments[number]) + target.shift, target.index, number)
+        for target in targets
+        for number in range(0, len(moments), target.every)
     )
     flushed = 0.0
     for due, index, number in schedule:

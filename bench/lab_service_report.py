@@ -1,6 +1,6 @@
 """What the figures of `lab_service_soak.py` say: percentiles, noise, the memory's slope, the verdicts, the tables and the picture.
 
-**Noise.** Both services get the same arrivals in the same seconds, so what others do on the machine hits both. Requests are pooled in
+**Noise.** Both services get arrivals of the same seconds, so what others do on the machine hits both. Requests are pooled in
 blocks of `BLOCK_S`. The *noise* of a percentile is what two random halves of the bare service's own blocks differ by, 95 % of the time.
 The *interval* of a difference comes from drawing the blocks, in pairs, with replacement (block bootstrap): 95 % of such runs lie in it.
 """
@@ -219,7 +219,7 @@ def summary(result: dict[str, Any]) -> Iterator[str]:
     shares = result["cpu_percent"]
     yield "CPU, % of one core: " + ", ".join(f"{name} {share:.1f}" for name, share in shares.items())
     for name, each in result["requests"].items():
-        a_request = 10 * shares[name] / result["rate"]
+        a_request = 10 * shares[name] / (each["sent"] / result["requests"]["instrumented"]["sent"] * result["rate"])
         yield f"{name}: {a_request:.2f} ms of CPU a request; p99 of the time from due to sent {each['unsent_p99_ms']:.2f} ms"
 
 

@@ -45,7 +45,7 @@ def test_a_stall_is_charged_to_everyone_who_was_due_meanwhile(tmp_path: Path) ->
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        target = {"port": server.server_port, "path": "/", "shift": 0.0}
+        target = {"port": server.server_port, "path": "/", "shift": 0.0, "every": 1}
         told = {"start": start, "began": 1.7e9, "seconds": SECONDS, "rate": RATE, "seed": SEED, "run": "0" * 12, "targets": [target]}
         command = [sys.executable, "-m", "bench.lab_service_load", json.dumps(told | {"out": str(tmp_path / "records")})]
         subprocess.run(command, check=True, cwd=ROOT, timeout=60)
