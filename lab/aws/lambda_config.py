@@ -71,7 +71,6 @@ class Function:
     digest: str = ""
     size: int = 0
     revision: str = field(default_factory=lambda: str(uuid.uuid4()))
-    generation: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     statements: list[dict[str, Any]] = field(default_factory=list)
     reserved: int | None = None

@@ -1,7 +1,8 @@
 """Lambda's queue of asynchronous events: two retries, one and two minutes later, then the failure destination or the dead-letter queue.
 
-Reference: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html. Times are lab time. Throttled events are tried again for up
-to their maximum age, later and later.
+Reference: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html. Times are lab time. Events that are throttled, or that
+Lambda itself fails to run, are tried again for up to their maximum age, later and later. At most `AT_ONCE` events of a function run at a
+time; the others wait in its lane and hold no worker meanwhile.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import logging
 import threading
 import uuid
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lab.aws.agenda import Agenda
@@ -30,6 +32,7 @@ RETRY_DELAYS_S = (60.0, 120.0)
 LONGEST_BACKOFF_S = 300.0
 OLDEST_S = 21_600
 REGION_POLL_S = 1.0
+WORKERS = 16  # of a Region; one Region's slow functions do not hold up another's
 AT_ONCE = 2  # of one function; AWS would start a sandbox for each event, which a laptop feels more than a short wait
 
 
@@ -42,7 +45,15 @@ class _Event:
     payload: bytes
     accepted: float
     attempts: int = 0
-    throttled: int = 0
+    postponed: int = 0
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One function's events: how many run, and those that wait for one of these to end."""
+
+    running: int = 0
+    waiting: deque[_Event] = field(default_factory=deque)
 
 
 class Events:
@@ -51,50 +62,73 @@ class Events:
     def __init__(self, world: World, run: Callable[[Function, str, bytes], Outcome]) -> None:
         self._world = world
         self._run = run
-        self._agenda = Agenda(world.clock, "lambda", workers=16)
-        self._lanes: dict[str, threading.Semaphore] = {}
+        self._agendas = {region: Agenda(world.clock, f"lambda-{region}", WORKERS) for region in world.regions}
+        self._lanes: dict[str, _Lane] = {}
         self._lock = threading.Lock()
 
     def accept(self, function: Function, payload: bytes) -> None:
         """Queue one event."""
         event = _Event(function, str(uuid.uuid4()), payload, self._world.clock.now())
-        self._agenda.soon(lambda: self._attempt(event))
+        self._agendas[function.region].soon(lambda: self._attempt(event))
 
     def close(self) -> None:
         """Forget what is queued."""
-        self._agenda.close()
+        for agenda in self._agendas.values():
+            agenda.close()
 
-    def _lane(self, function: Function) -> threading.Semaphore:
-        with self._lock:
-            return self._lanes.setdefault(function.arn, threading.Semaphore(AT_ONCE))
+    def _again(self, event: _Event, lab_seconds: float) -> None:
+        self._agendas[event.function.region].after(lab_seconds, lambda: self._attempt(event))
 
     def _attempt(self, event: _Event) -> None:
+        """Run the event now, or let it wait in its function's lane."""
+        with self._lock:
+            lane = self._lanes.setdefault(event.function.arn, _Lane())
+            if lane.running >= AT_ONCE:
+                lane.waiting.append(event)
+                return
+            lane.running += 1
+        self._in_lane(event, lane)
+
+    def _in_lane(self, event: _Event, lane: _Lane) -> None:
+        """One attempt, by who holds a place in the lane; the next that waits takes the place over."""
+        try:
+            self._try(event)
+        finally:
+            with self._lock:
+                following = lane.waiting.popleft() if lane.waiting else None
+                if following is None:
+                    lane.running -= 1
+            if following is not None:
+                waited = following
+                self._agendas[event.function.region].soon(lambda: self._in_lane(waited, lane))
+
+    def _try(self, event: _Event) -> None:
+        region = event.function.region
         config = event.function.event_config or {}
-        now = self._world.clock.now()
-        if self._world.is_down(event.function.region):
-            self._agenda.after(REGION_POLL_S, lambda: self._attempt(event))
+        if self._world.is_down(region):
+            self._again(event, REGION_POLL_S)
             return
-        if now - event.accepted > config.get("MaximumEventAgeInSeconds", OLDEST_S):
+        if self._world.clock.now() - event.accepted > config.get("MaximumEventAgeInSeconds", OLDEST_S):
             self._finish(event, "EventAgeExceeded", None)
             return
         try:
-            with self._lane(event.function):
-                outcome = self._run(event.function, event.id, event.payload)
+            self._world.obey(region, "lambda", "Invoke")
+            outcome = self._run(event.function, event.id, event.payload)
         except AwsError as error:
-            if error.status in (429, 503):
-                event.throttled += 1
-                self._agenda.after(min(LONGEST_BACKOFF_S, 2.0 ** (event.throttled - 1)), lambda: self._attempt(event))
+            if error.status == 429 or error.status >= 500:
+                event.postponed += 1
+                self._again(event, min(LONGEST_BACKOFF_S, 2.0 ** (event.postponed - 1)))
                 return
             log.warning("%s: %s", event.function.name, error)
             outcome = None
         event.attempts += 1
-        if outcome is not None and self._world.is_down(event.function.region):
+        if outcome is not None and self._world.is_down(region):
             event.attempts -= 1  # killed with its Region, not failed: it runs again
-            self._agenda.after(REGION_POLL_S, lambda: self._attempt(event))
+            self._again(event, REGION_POLL_S)
         elif outcome is not None and not outcome.error:
             self._finish(event, "Success", outcome)
         elif event.attempts <= min(config.get("MaximumRetryAttempts", 2), len(RETRY_DELAYS_S)):
-            self._agenda.after(RETRY_DELAYS_S[event.attempts - 1], lambda: self._attempt(event))
+            self._again(event, RETRY_DELAYS_S[event.attempts - 1])
         else:
             self._finish(event, "RetriesExhausted", outcome)
 

@@ -30,7 +30,7 @@ DOWN_POLL_WALL_S = 0.5
 
 @dataclass(slots=True)
 class _Fleet:
-    """One function's sandboxes."""
+    """One function's sandboxes. ``generation`` counts the function's changes: a sandbox of an earlier one takes no further event."""
 
     idle: list[Sandbox] = field(default_factory=list)
     busy: int = 0
@@ -51,11 +51,11 @@ class Pool:
         """One event, from start to log. Raises `AwsError` where the function may not run (throttled, no role, Region down)."""
         if self._world.is_down(function.region):
             raise AwsError("RegionUnavailable", f"{function.region} does not answer", 503)
-        sandbox = self._take(function)
+        sandbox, generation = self._take(function)
         try:
             outcome = sandbox.invoke(request_id, function.arn, payload, _watch(self._world, function.region))
         finally:
-            self._give_back(function, sandbox)
+            self._give_back(function, sandbox, generation)
         return replace(outcome, log=self._report(function, request_id, outcome, sandbox))
 
     def running(self, function: Function) -> int:
@@ -83,7 +83,8 @@ class Pool:
         for sandbox in gone:
             sandbox.close()
 
-    def _take(self, function: Function) -> Sandbox:
+    def _take(self, function: Function) -> tuple[Sandbox, int]:
+        """A sandbox that nobody else uses, and the generation it belongs to. Raises `AwsError` where there may be no further one."""
         with self._lock:
             fleet = self._fleets.setdefault(function.arn, _Fleet())
             limit = ACCOUNT_CONCURRENCY if function.reserved is None else function.reserved
@@ -92,13 +93,14 @@ class Pool:
                     "TooManyRequestsException", "Rate Exceeded.", 429, Reason="ReservedFunctionConcurrentInvocationLimitExceeded"
                 )
             fleet.busy += 1
+            generation = fleet.generation
             stale = [sandbox for sandbox in fleet.idle if not _usable(sandbox)]
             fleet.idle = [sandbox for sandbox in fleet.idle if _usable(sandbox)]
             warm = fleet.idle.pop() if fleet.idle else None
         for sandbox in stale:
             sandbox.close()
         try:
-            return warm or self._start(function)
+            return warm or self._start(function), generation
         except BaseException:
             with self._lock:
                 fleet.busy -= 1
@@ -124,14 +126,13 @@ class Pool:
         )
         return Sandbox(spec, self._world.clock)
 
-    def _give_back(self, function: Function, sandbox: Sandbox) -> None:
+    def _give_back(self, function: Function, sandbox: Sandbox, generation: int) -> None:
         with self._lock:
             fleet = self._fleets.get(function.arn)
             keep = False
             if fleet:
                 fleet.busy -= 1
-                keep = not self._closed and sandbox.spec.code == function.code and len(fleet.idle) < IDLE_KEPT and _usable(sandbox)
-                keep = keep and sandbox.spec.environment.items() >= function.environment.items()
+                keep = not self._closed and generation == fleet.generation and len(fleet.idle) < IDLE_KEPT and _usable(sandbox)
                 if keep:
                     fleet.idle.append(sandbox)
         if not keep:

@@ -133,7 +133,8 @@ class Sandbox:
             return self._ended(request_id, began, init_ms)
         budget = self._budget()
         request = {"id": request_id, "arn": arn, "payload": payload.decode(), "deadline": time.time() + budget}
-        with contextlib.suppress(OSError):
+        self._control.settimeout(budget)  # not what `_receive` left: a large event takes the child longer to read than one look at it
+        with contextlib.suppress(OSError):  # a child that is gone, or never reads: `_receive` finds out which
             self._control.sendall(json.dumps(request).encode() + b"\n")
         message = self._receive(began + budget, interrupted)
         if message is None:

@@ -80,6 +80,9 @@ class World(Protocol):
     def is_down(self, region: str) -> bool:
         """Whether a fault has taken the Region's AWS away."""
 
+    def obey(self, region: str, service: str, operation: str) -> None:
+        """Raise `AwsError` where a fault keeps ``service`` in ``region`` from doing ``operation`` (camel case); `call` does so itself."""
+
     def vend(
         self,
         region: str,

@@ -265,8 +265,7 @@ class Delivery:
 
     def _to_function(self, parcel: _Parcel) -> None:
         """Invoke a function asynchronously, with the event that Lambda gets from SNS."""
-        arn = Arn.parse(parcel.subscription.endpoint)
-        if arn is None:
+        if Arn.parse(parcel.subscription.endpoint) is None:
             raise UndeliverableError(f"{parcel.subscription.endpoint} is no function", final=True)
         message = parcel.message
         envelope = self._envelope(parcel)
@@ -286,8 +285,6 @@ class Delivery:
             },
         }
         try:
-            if self._world.is_down(arn.region):
-                raise AwsError("RegionUnavailable", f"{arn.region} does not answer", 503)
             functions = self._world.service("lambda")
             functions.invoke_from(
                 "sns.amazonaws.com", message.topic, parcel.subscription.endpoint, json.dumps({"Records": [record]}).encode()

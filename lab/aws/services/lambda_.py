@@ -248,8 +248,13 @@ class Service:
         return answer
 
     def invoke_from(self, service: str, source_arn: str, function_arn: str, payload: bytes) -> None:
-        """Queue an event of another service (``sns.amazonaws.com``), if the function's policy lets that service and source invoke it."""
+        """Queue an event of another service (``sns.amazonaws.com``), if the function's policy lets that service and source invoke it.
+
+        Raises `AwsError`: 403 and 404 are final; anything else says that Lambda does not answer now, and the caller tries again.
+        """
         arn = Arn.parse(function_arn)
+        if arn is not None:
+            self._answers(arn.region)
         function = self._functions.get((arn.region, _plain_name(function_arn))) if arn else None
         if function is None:
             raise AwsError("ResourceNotFoundException", f"Function not found: {function_arn}", 404)
@@ -263,6 +268,12 @@ class Service:
                 403,
             )
         self._accept(function, payload)
+
+    def _answers(self, region: str) -> None:
+        """Raise `AwsError` where the Region's Lambda takes no events: those of other services do not come through the gateway."""
+        if self._world.is_down(region):
+            raise AwsError("RegionUnavailable", f"{region} does not answer", 503)
+        self._world.obey(region, "lambda", "Invoke")
 
     def run(self, function: Function, request_id: str, payload: bytes) -> Outcome:
         """Run a function for one event, with logs and metrics. Raises `AwsError` where it cannot run at all."""
@@ -334,7 +345,6 @@ class Service:
 
     def _touch(self, ctx: Context, function: Function) -> None:
         function.modified, function.revision = ctx.now, str(uuid.uuid4())
-        function.generation += 1
         self._pool.retire(function)
 
 

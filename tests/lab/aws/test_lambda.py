@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from local_aws import EAST, LocalAws, eventually, local_aws, package
+
+from lab.aws.lambda_config import Function
+from lab.aws.lambda_events import AT_ONCE, WORKERS, Events
+from lab.aws.lambda_sandbox import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +245,113 @@ def test_a_function_dies_with_its_region_and_its_event_waits(aws: LocalAws, func
     lines = eventually(lambda: [line for line in log_of(aws, "regional") if line.startswith("END")] and log_of(aws, "regional"), 30)
     assert len([line for line in lines if line.startswith("got")]) == 1
     assert not [line for line in lines if "exited" in line]
+
+
+@contextlib.contextmanager
+def outage(aws: LocalAws) -> Iterator[None]:
+    """Lambda refuses in one Region, as in the lab's fault ``notifier-down``."""
+    condition = aws.world.conditions.add({"kind": "refuse", "region": EAST, "service": "lambda", "code": "ServiceException", "status": 500})
+    try:
+        yield
+    finally:
+        aws.world.conditions.remove(condition.id)
+
+
+def attempts(aws: LocalAws, name: str) -> int:
+    """How often a function's handler began."""
+    return len([line for line in log_of(aws, name) if line.startswith("got")])
+
+
+def test_an_outage_of_lambda_delays_what_a_topic_sends(aws: LocalAws, functions: Any) -> None:
+    """SNS keeps the message and tries again; it arrives when the outage ends, and only then counts as delivered."""
+    arn = make(aws, "delayed")
+    sns = aws.client("sns")
+    topic = sns.create_topic(Name="delayed")["TopicArn"]
+    functions.add_permission(
+        FunctionName="delayed", StatementId="sns", Action="lambda:InvokeFunction", Principal="sns.amazonaws.com", SourceArn=topic
+    )
+    sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=arn)
+
+    def counted(metric: str) -> bool:
+        dimensions = [{"Name": "TopicName", "Value": "delayed"}]
+        return bool(aws.client("cloudwatch").list_metrics(Namespace="AWS/SNS", MetricName=metric, Dimensions=dimensions)["Metrics"])
+
+    with outage(aws):
+        sns.publish(TopicArn=topic, Message="page")
+        aws.world.clock.sleep(30)
+        assert attempts(aws, "delayed") == 0
+        assert (counted("NumberOfMessagesPublished"), counted("NumberOfNotificationsDelivered")) == (True, False)
+    eventually(lambda: attempts(aws, "delayed") == 1)
+    assert (counted("NumberOfNotificationsDelivered"), counted("NumberOfNotificationsFailed")) == (True, False)
+
+
+def test_an_accepted_event_waits_out_an_outage(aws: LocalAws, functions: Any) -> None:
+    """The retry of a failed event falls into an outage of Lambda: it waits, and runs afterwards."""
+    make(aws, "accepted")
+    functions.invoke(FunctionName="accepted", InvocationType="Event", Payload=b'{"fail": 1}')
+    eventually(lambda: attempts(aws, "accepted") == 1)
+    with outage(aws):
+        aws.world.clock.sleep(75)
+        assert attempts(aws, "accepted") == 1
+    eventually(lambda: attempts(aws, "accepted") == 2)
+
+
+def test_a_slow_function_holds_up_no_other(aws: LocalAws) -> None:
+    """More events of one function than there are workers: two run, the others wait, and another function's event runs at once."""
+    release, ran, at_once = threading.Event(), [], []
+    running: set[str] = set()
+
+    def run(function: Function, identity: str, _payload: bytes) -> Outcome:
+        running.add(identity)
+        at_once.append(len(running))
+        if function.name == "stuck":
+            release.wait(20)
+        running.discard(identity)
+        ran.append(function.name)
+        return Outcome(b"null", False, (), 0.0, None, 0.0)
+
+    events = Events(aws.world, run)
+    stuck, quick = (Function(f"arn:aws:lambda:{EAST}:1:function:{name}", name, "", {}, {}, 0.0) for name in ("stuck", "quick"))
+    try:
+        for _ in range(WORKERS + 4):
+            events.accept(stuck, b"{}")
+        events.accept(quick, b"{}")
+        eventually(lambda: ran == ["quick"])
+        release.set()
+        eventually(lambda: ran.count("stuck") == WORKERS + 4)
+        assert max(at_once) <= AT_ONCE + 1
+    finally:
+        release.set()
+        events.close()
+
+
+def test_a_busy_sandbox_does_not_keep_old_settings(aws: LocalAws, functions: Any) -> None:
+    """What ran while the configuration changed is thrown away when it is done, whatever it was that changed."""
+    make(aws, "changed")
+    answers: list[Any] = []
+    slow = threading.Thread(target=lambda: answers.append(call(functions, "changed", {"sleep": 1})))
+    slow.start()
+    eventually(lambda: sandboxes_of("changed"))
+    functions.update_function_configuration(FunctionName="changed", MemorySize=256)
+    slow.join()
+    again, _ = call(functions, "changed", {})
+    assert answers[0][1] is None
+    assert (again["count"], again["pid"] != answers[0][0]["pid"]) == (1, True)
+
+
+def test_a_sandbox_that_reads_slowly_gets_the_whole_event(aws: LocalAws, functions: Any) -> None:
+    """An event larger than the socket's buffer, to a child that is stopped for half a second."""
+    make(aws, "large", "import os\ndef handler(event, context):\n    return [os.getpid(), len(event.get('text', ''))]\n")
+    (pid, _), _ = call(functions, "large", {})
+    os.kill(pid, signal.SIGSTOP)
+    timer = threading.Timer(0.5, os.kill, (pid, signal.SIGCONT))
+    timer.start()
+    try:
+        began = time.monotonic()
+        assert call(functions, "large", {"text": "x" * 2_000_000}) == ([pid, 2_000_000], None)
+        assert time.monotonic() - began >= 0.4
+    finally:
+        timer.join()
 
 
 def sandboxes_of(function: str) -> list[str]:

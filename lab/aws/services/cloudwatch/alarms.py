@@ -95,7 +95,6 @@ class Alarms:
                     region, "sns", "publish", principal, TopicArn=action.arn, Subject=action.subject, Message=json.dumps(action.message)
                 )
             elif service == "lambda":
-                self._world.obey(region, "lambda", "Invoke")
                 payload = json.dumps(action.payload).encode()
                 self._world.service("lambda").invoke_from(LAMBDA_PRINCIPAL, action.alarm_arn, action.arn, payload)
             else:
