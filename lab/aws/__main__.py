@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -15,6 +17,19 @@ from lab.aws.gateway import Gateway
 from lab.aws.ingestion import Ingestion
 from lab.aws.world import LocalWorld, Options
 from lab.plan import LabPlan
+
+# A client that a fault lets hang holds a descriptor. Not the hard limit, which may be a billion: some of the programs that inherit this one
+# walk through all numbers below it.
+MOST_DESCRIPTORS = 65_536
+
+
+def allow_descriptors() -> None:
+    """Raise this process's limit on open files, which often is 1,024, as far as it may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"lab.aws: {options.plan}: not a usable plan: {error}", file=sys.stderr)
         return 2
+    allow_descriptors()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -4,7 +4,7 @@ A condition is a JSON object: ``{"kind": "throttle", "region": "us-east-1", "ser
 ``operation`` are optional: absent means all. Kinds:
 
 - ``down``      the Region's listener is closed: connections are refused, its schedulers stop. With a service: connections are reset.
-- ``hang``      accepted, never answered (until the condition goes).
+- ``hang``      accepted, never answered (until the condition or the client goes).
 - ``slow``      answered ``ms`` milliseconds late (wall).
 - ``throttle``  refused with the service's throttling code above ``rate`` requests a wall second, or at random for ``share`` (0..1) of them.
 - ``refuse``    refused with ``code`` (and optional ``message`` and ``status``).
@@ -18,8 +18,12 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOOK_WALL_S = 1.0
 KINDS = ("down", "hang", "slow", "throttle", "refuse", "reset")
 
 # The code and HTTP status with which a service throttles; the others say ThrottlingException, 400.
@@ -163,7 +167,9 @@ class Conditions:
             self._windows[condition.id] = (second, count)
         return count > float(condition.options["rate"])
 
-    def wait_until_lifted(self, condition: Condition, timeout_s: float = 3600.0) -> None:
-        """Block while ``condition`` is in force."""
-        with self._changed:
-            self._changed.wait_for(lambda: condition.id not in self._conditions, timeout_s)
+    def wait_until_lifted(self, condition: Condition, gone: Callable[[], bool]) -> None:
+        """Block while ``condition`` is in force and the client has not ``gone``, which is asked every `LOOK_WALL_S`."""
+        while not gone():
+            with self._changed:
+                if self._changed.wait_for(lambda: condition.id not in self._conditions, LOOK_WALL_S):
+                    return

@@ -131,7 +131,7 @@ class Gateway:
             raw = getattr(self.world.find(service), "raw_paths", {}).get(f"{request.method} {request.path}")
             call = None if raw is not None else self._route(service, request)
             record["operation"] = call.operation.name if call else f"{request.method} {request.path}"
-            faulted = self._obey(region, service, call.operation.name if call else None)
+            faulted = self._obey(region, service, call.operation.name if call else None, request)
             if faulted:
                 return None
             if call and len(request.body) > _MAX_BODY.get((service, call.operation.name), len(request.body)):
@@ -218,13 +218,13 @@ class Gateway:
             record["code"] = error.code
             return call.error(error, request_id)
 
-    def _obey(self, region: str, service: str, operation: str | None) -> bool:
+    def _obey(self, region: str, service: str, operation: str | None, request: Request) -> bool:
         """Do what the conditions say: wait, raise the refusal, or return True where the connection is to be reset."""
         for condition in self.world.conditions.for_call(region, service, operation):
             if condition.kind == "slow":
                 time.sleep(condition.options["ms"] / 1000)
             elif condition.kind == "hang":
-                self.world.conditions.wait_until_lifted(condition)
+                self.world.conditions.wait_until_lifted(condition, request.gone)
                 return True
             elif condition.kind in {"reset", "down"}:
                 return True

@@ -11,6 +11,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 256 * 1024
 MAX_BODY_BYTES = 256 * 1024 * 1024
+ACCEPT_PAUSE_WALL_S = 0.2  # after an accept that failed: descriptors come back when connections end
 _CHUNK = 256 * 1024
 
 Handler = Callable[[Request], Response | None]
@@ -76,22 +78,44 @@ class HttpServer:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
+        """Take connections for as long as ``listener`` is the server's, also after accepts that failed."""
+        failing = False
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if not self._is_current(listener):
+                    return
+                if not failing:
+                    log.warning("%s: cannot accept connections: %s", self._name, error)
+                failing = True
+                time.sleep(ACCEPT_PAUSE_WALL_S)
+                continue
+            failing = False
             with self._lock:
                 if self._listener is not listener:
                     connection.close()
                     return
                 self._connections.add(connection)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(connection,), name=self._name, daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(connection,), name=self._name, daemon=True).start()
+            except RuntimeError as error:  # no more threads: this client is lost, the next may be served
+                log.warning("%s: cannot serve a connection: %s", self._name, error)
+                self._forget(connection)
+
+    def _is_current(self, listener: socket.socket) -> bool:
+        with self._lock:
+            return self._listener is listener
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+        connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         reader = _Reader(connection)
         try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while (request := reader.request()) is not None:
                 response = self._handler(request)
                 if response is None:
@@ -107,9 +131,7 @@ class HttpServer:
         except OSError:
             pass  # the client went away, or a fault closed the Region
         finally:
-            with self._lock:
-                self._connections.discard(connection)
-            connection.close()
+            self._forget(connection)
 
 
 class _Reader:
@@ -118,6 +140,15 @@ class _Reader:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._buffer = bytearray()
+
+    def gone(self) -> bool:
+        """Whether the client has closed the connection, or it was dropped here."""
+        try:
+            return not self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def request(self) -> Request | None:
         """The next request, or None at the end of the connection."""
@@ -143,7 +174,7 @@ class _Reader:
         path, _, query = parts[1].partition("?")
         if path.startswith("http://"):
             path = "/" + path.split("/", 3)[3] if path.count("/") > 2 else "/"
-        return Request(parts[0], path, query, headers, body)
+        return Request(parts[0], path, query, headers, body, self.gone)
 
     def _body(self, headers: dict[str, str]) -> bytes:
         if "chunked" in headers.get("transfer-encoding", "").lower():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import parse_qsl
@@ -13,13 +14,17 @@ from lab.aws.service import AwsError
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request. ``path`` and ``query`` are as they came over the wire; header names are lower case."""
+    """One HTTP request. ``path`` and ``query`` are as they came over the wire; header names are lower case.
+
+    ``gone`` tells whether the client has left meanwhile, for who answers late.
+    """
 
     method: str
     path: str
     query: str
     headers: dict[str, str]
     body: bytes
+    gone: Callable[[], bool] = field(default=lambda: False, compare=False, repr=False)
 
     @cached_property
     def content(self) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import boto3
 import pytest
 import requests
 
+from lab.aws.__main__ import MOST_DESCRIPTORS, allow_descriptors
 from lab.plan import LabPlan
 
 if TYPE_CHECKING:
@@ -111,3 +113,15 @@ def test_an_operator_sees_the_real_contents(plan: LabPlan) -> None:
     assert [event["message"] for event in events] == ['{"level": "ERROR"}']
     traces = cli(plan, "xray", "get-trace-summaries", *times, "--filter-expression", 'service("ui") { fault }')["TraceSummaries"]
     assert [trace["Id"] for trace in traces] == [segment["trace_id"]]
+
+
+def test_as_many_files_may_be_open_as_the_machine_allows() -> None:
+    """The process raises its own limit, to at most 65,536."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, limits[1]), limits[1]))
+    try:
+        allow_descriptors()
+        most = MOST_DESCRIPTORS if limits[1] == resource.RLIM_INFINITY else min(limits[1], MOST_DESCRIPTORS)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import os
+import resource
 import socket
 import threading
 import time
@@ -14,10 +16,12 @@ import boto3
 import pytest
 import requests
 from botocore.config import Config
-from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
-from local_aws import EAST, WEST, LocalAws, local_aws
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
+from local_aws import EAST, WEST, LocalAws, eventually, local_aws
 
 from lab.aws.control import Control
+from lab.aws.httpd import HttpServer
+from lab.aws.protocol import Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -312,6 +316,52 @@ def test_a_hanging_request_ends_when_the_condition_goes(aws: LocalAws, control: 
     requests.delete(f"{control}/conditions", params={"id": condition["id"]})
     thread.join(5)
     assert ended == [ConnectionClosedError]
+
+
+def test_a_hanging_request_ends_when_its_client_leaves(aws: LocalAws, control: str) -> None:
+    """The fault holds no thread and no connection for a client that has given up."""
+    requests.post(f"{control}/conditions", json={"kind": "hang", "service": "logs"})
+    admin = aws.plan.credentials["admin"]
+    impatient = boto3.client(
+        "logs",
+        region_name=EAST,
+        endpoint_url=aws.plan.regions[EAST].aws_endpoint,
+        aws_access_key_id=admin.access_key,
+        aws_secret_access_key=admin.secret_key,
+        config=Config(read_timeout=0.5, retries={"total_max_attempts": 1}),
+    )
+
+    def served() -> int:
+        return sum(thread.name == f"aws-{EAST}" for thread in threading.enumerate())
+
+    before = served()
+    with pytest.raises(ReadTimeoutError):
+        impatient.describe_log_groups()
+    assert served() == before + 1
+    eventually(lambda: served() == before, 5)
+
+
+def test_a_server_that_ran_out_of_descriptors_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """While no descriptor is free a connection waits; when there is one again it is served."""
+    server = HttpServer("127.0.0.1", 0, lambda _request: Response(200, {}, b"served"), "starved")
+    server.open()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with socket.socket() as client:
+            client.settimeout(10)
+            free = os.dup(client.fileno())
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            try:
+                client.connect(("127.0.0.1", server.port))
+                client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                time.sleep(0.3)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert client.recv(1000).endswith(b"served")
+        assert [record.message.partition(":")[0] for record in caplog.records if "cannot accept" in record.message] == ["starved"]
+    finally:
+        server.close()
 
 
 def test_unusable_conditions_are_refused_with_all_that_is_wrong(control: str) -> None:
