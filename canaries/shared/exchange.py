@@ -12,7 +12,8 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from canaries.shared.http1 import CutOffError, Incoming, ProtocolError
 from canaries.shared.resolve import Answer, ResolveError
@@ -45,6 +46,7 @@ class Kind(StrEnum):
     PROTOCOL = "protocol"
     STATUS = "status"
     BODY = "body"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ def _request(ask: Ask) -> bytes:
     """The bytes of the request."""
     default = 443 if ask.secure else 80
     host = ask.url_host if ask.port == default else f"{ask.url_host}:{ask.port}"
-    lines = [f"{ask.method} {ask.path} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
+    lines = [f"{ask.method} {quote(ask.path, safe=PATH_SAFE)} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
     lines += [f"{name}: {value}" for name, value in ask.headers.items()]
     if ask.data or ask.method == "POST":
         lines.append(f"Content-Length: {len(ask.data)}")
@@ -232,11 +234,13 @@ def _expiry(tls: ssl.SSLObject) -> float | None:
 
 
 _expiries: dict[bytes, float | None] = {}
-_FAILURES = (OSError, ResolveError, ProtocolError, CutOffError)
+_FAILURES = (OSError, ResolveError, ProtocolError, CutOffError, ValueError)
+PATH_SAFE: Final = "/?#[]@!$&'()*+,;=:%-._~"  # RFC 3986, and what is percent-encoded already
 
 
 def classify(error: Exception, phase: Phase, ask: Ask) -> Failure:
-    """The failure that an exception stands for. ssl.SSLError and all socket errors are OSErrors, so the order matters."""
+    """The failure that an exception stands for. ssl.SSLError and all socket errors are OSErrors, so the order matters; a certificate's
+    error is a ValueError too, and any other ValueError is something that cannot be said in HTTP."""
     detail = str(error) or type(error).__name__
     kind = Kind.RESET
     if isinstance(error, ResolveError) or phase is Phase.DNS:
@@ -246,11 +250,13 @@ def classify(error: Exception, phase: Phase, ask: Ask) -> Failure:
         kind, detail = Kind.TIMEOUT, f"nothing within {limit:g} s"
     elif isinstance(error, ssl.SSLCertVerificationError):
         kind, detail = Kind.CERTIFICATE, error.verify_message
+    elif isinstance(error, ssl.SSLEOFError):
+        detail = "closed in the handshake" if phase is Phase.TLS else detail
     elif isinstance(error, ssl.SSLError) and phase is Phase.TLS:
         kind, detail = Kind.TLS, error.reason or detail
     elif isinstance(error, ConnectionRefusedError):
         kind, detail = Kind.REFUSED, "connection refused"
-    elif isinstance(error, ProtocolError):
+    elif isinstance(error, (ProtocolError, ValueError)):
         kind, detail = Kind.PROTOCOL, f"not HTTP: {detail}"
     elif isinstance(error, OSError) and error.errno in _UNREACHABLE:
         kind, detail = Kind.UNREACHABLE, error.strerror or detail

@@ -16,6 +16,7 @@ HEAD_LIMIT: Final = 65536
 RECEIVE: Final = 65536
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |$)")
 CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\s*(?:;.*)?$")
+LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 
 class ProtocolError(Exception):
@@ -52,7 +53,7 @@ class Incoming:
         if "chunked" in self.headers.get("transfer-encoding", "").lower():
             data, whole = self._chunks(limit)
         elif (length := self.headers.get("content-length")) is not None:
-            if not length.isdigit():
+            if not LENGTH.fullmatch(length):
                 raise ProtocolError(f"Content-Length: {length[:40]}")
             wanted = min(int(length), limit)
             data, whole = self._exactly(wanted, int(length)), int(length) <= limit
