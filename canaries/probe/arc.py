@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from canaries.shared import aws
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RoutingReader:
-    """Reads all controls from the first endpoint that answers, beginning with the one that did last time."""
+    """Reads all controls from the first endpoint that answers, beginning with the one that did last time; what it does not tell, the next
+    one is asked."""
 
     arc: Arc | None
     timeout_s: float
@@ -36,13 +39,26 @@ class RoutingReader:
             missing = [each for each in self.arc.controls if each not in states]
             if not missing or time.perf_counter() > deadline:
                 break
-            try:
-                for each in missing:
-                    states[each] = self._read(region, self.arc.controls[each])
-            except aws.errors():
+            if not self._ask(region, missing, states, deadline):
                 self._order.remove(region)
                 self._order.append(region)
         return states
+
+    def _ask(self, region: str, missing: list[str], states: dict[str, bool], deadline: float) -> bool:
+        """Ask one endpoint for what is missing, control by control; whether it is one to begin with next time."""
+        assert self.arc is not None
+        told = False
+        for each in missing:
+            if time.perf_counter() > deadline:
+                break
+            try:
+                states[each] = self._read(region, self.arc.controls[each])
+                told = True
+            except ClientError:  # this control is refused or unknown here; that says nothing of the others
+                continue
+            except aws.errors():
+                return False
+        return told
 
     def _read(self, region: str, control: str) -> bool:
         assert self.arc is not None

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_synthetics.common import synthetics_configuration, synthetics_logger
-from aws_synthetics.selenium import synthetics_webdriver
-
 from canaries.probe import metrics, report, verdict
 from canaries.probe.arc import RoutingReader
 from canaries.probe.rounds import Prober, Round, grid
 from canaries.probe.settings import ProbeSettings
 from canaries.probe.writers import WriterReader
-from canaries.shared import aws, settings, trace
+from canaries.shared import library, settings, trace
 from canaries.shared.publish import Writer
 
 if TYPE_CHECKING:
@@ -27,6 +24,12 @@ if TYPE_CHECKING:
 
 CONFIGURATION: Final = Path(__file__).parents[2] / "config.json"
 END_RESERVE_S: Final = 3.0  # steps, report and artifacts after the last round
+OPTIONS: Final = {
+    "continue_on_step_failure": True,
+    "screenshot_on_step_start": False,
+    "screenshot_on_step_success": False,
+    "screenshot_on_step_failure": False,
+}
 
 
 class ProbeFailedError(Exception):
@@ -41,7 +44,7 @@ class Warm:
     prober: Prober
     writer: Writer
     writers: WriterReader
-    xray: Any
+    tracing: trace.Sender
 
 
 _warm: list[Warm] = []
@@ -49,27 +52,22 @@ _warm: list[Warm] = []
 
 async def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Entry point of the bundle. Returns a summary; the run fails through its steps."""
-    del event
     warm = _warm[0] if _warm else _start(CONFIGURATION)
     warm.writers.begin()
-    warm.prober.user_agent = str(synthetics_webdriver.get_canary_user_agent_string())
+    warm.prober.user_agent = library.user_agent(event, context)
     started = time.time()
     run, segment = trace.TraceId.new(started), trace.span_id()
-    rounds = list(_rounds(warm, run, _remaining(context)))
-    synthetics_configuration.set_config({
-        "continue_on_step_failure": True,
-        "screenshot_on_step_start": False,
-        "screenshot_on_step_success": False,
-        "screenshot_on_step_failure": False,
-    })  # fmt: skip
-    synthetics_configuration.disable_step_metrics()
+    rounds = list(_rounds(warm, run, library.remaining(context)))
+    library.configure(OPTIONS, "disable_step_metrics")
+    steps = library.Steps()
     failures = verdict.pages_failed([each.looks for each in rounds])
     for (target, page), failed in failures.items():
-        await synthetics_webdriver.execute_step(f"{target} {page}", _step(report.verdict(failed, run) if failed else None))
+        await steps.take(f"{target} {page}", _step(report.verdict(failed, run) if failed else None))
     if not rounds:
         raise ProbeFailedError("no round fits between the start of this run and its timeout: raise the timeout or lower rounds.until_s")
     if warm.settings.traces:
         _send_trace(warm, run, segment, started, rounds)
+    steps.close()
     return {"rounds": len(rounds), "failed": sum(bool(failed) for failed in failures.values()), "trace": str(run)}
 
 
@@ -83,7 +81,7 @@ def _start(configuration: Path) -> Warm:
         prober=Prober(loaded, routing),
         writer=Writer(metrics.NAMESPACE, loaded.write_to, limits.write_s),
         writers=WriterReader(loaded.vantage, loaded.databases, loaded.rds),
-        xray=aws.client("xray", loaded.vantage, loaded.trace_to, limits.write_s),
+        tracing=trace.Sender(loaded.vantage, loaded.trace_to, limits.write_s),
     )
     _warm.append(warm)
     return warm
@@ -119,15 +117,10 @@ def _step(problem: str | None) -> Callable[[], None]:
     return tell
 
 
-def _remaining(context: Any) -> Callable[[], float]:
-    """Seconds until the timeout, as the context knows it."""
-    return lambda: float(context.get_remaining_time_in_millis()) / 1000
-
-
 def _send_trace(warm: Warm, run: trace.TraceId, segment: str, started: float, rounds: list[Round]) -> None:
     """Send the run's segment; not being able to is logged and fails nothing."""
     spans = tuple(span for each in rounds for span in each.spans)
-    document = trace.document(
+    sent = warm.tracing.send(
         trace.RunSegment(
             run,
             segment,
@@ -138,8 +131,5 @@ def _send_trace(warm: Warm, run: trace.TraceId, segment: str, started: float, ro
             spans,
         )
     )
-    try:
-        for problem in trace.send(warm.xray, [document]):
-            synthetics_logger.warning("X-Ray refused the run's segment: %s", problem)
-    except aws.errors() as error:
-        synthetics_logger.warning("The run's segment could not be sent: %s", aws.short(error))
+    for problem in sent:
+        library.warn(f"The run's segment could not be sent: {problem}")

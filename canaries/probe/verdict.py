@@ -56,10 +56,16 @@ def sighted(cells: Iterable[Cell]) -> bool:
     return any(each is not Cell.DOWN for each in cells)
 
 
+def owners(claims: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Which Region an address belongs to, of those that claim it: none where two do (one address, two ports), for then it tells nothing."""
+    regions = {address: set(claimants) for address, claimants in claims.items()}
+    return {address: next(iter(found)) for address, found in regions.items() if len(found) == 1}
+
+
 def dns_agrees(addresses: Iterable[str], regions: Mapping[str, str], routing: Mapping[str, bool]) -> bool | None:
     """Whether every address the name answers belongs to a Region whose routing control is on; None where that cannot be told.
 
-    ``regions`` maps the addresses of the load balancers to Regions, ``routing`` Regions to the state of their control (unknown: absent).
+    ``regions`` maps addresses to the Region that each leads to, ``routing`` Regions to the state of their control (unknown: absent).
     """
     states = [routing.get(regions.get(address, "")) for address in addresses]
     if any(state is False for state in states):

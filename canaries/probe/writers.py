@@ -108,6 +108,8 @@ class WriterReader:
                 counts[name] = self._count(database)
             except _UnknownError as error:
                 unknown[name] = str(error)
+            except Exception as error:  # noqa: BLE001 - an answer that we stumble over must not end a run
+                unknown[name] = f"{type(error).__name__}: {error}"
         return Writers(counts, unknown)
 
     def _count(self, database: Database) -> int:

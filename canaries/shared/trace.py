@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from canaries.shared import aws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 DOCUMENT_LIMIT: Final = 64 * 1024
 SYNTHETIC_HEADER: Final = "X-Crosswatch-Synthetic"
+SLACK_S: Final = 0.3  # signing and the thread's start, on top of the call's own timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +136,34 @@ def send(client: Any, documents: Iterable[str]) -> list[str]:
     """Send segment documents with an X-Ray client; returns what X-Ray refused, in words. Raises what boto3 raises."""
     response = client.put_trace_segments(TraceSegmentDocuments=list(documents))
     return [f"{each.get('ErrorCode')}: {each.get('Message')}" for each in response.get("UnprocessedTraceSegments", [])]
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends a run's segment to X-Ray in ``region`` without holding the run up: boto3's timeouts do not cover the resolution of its
+    endpoint's name. The client is kept while the process is warm."""
+
+    region: str
+    endpoint: str | None
+    timeout_s: float
+    _client: Any = field(init=False)
+    _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self._client = aws.client("xray", self.region, self.endpoint, self.timeout_s)
+
+    def send(self, run: RunSegment) -> list[str]:
+        """Send a segment, waiting little more than the timeout; returns what went wrong, in words, none where X-Ray took it."""
+        if self._thread is not None and self._thread.is_alive():
+            return ["the one before is still on its way: nothing was sent"]
+        problems: list[str] = []
+        self._thread = threading.Thread(target=self._deliver, args=(document(run), problems), name="trace", daemon=True)
+        self._thread.start()
+        self._thread.join(self.timeout_s + SLACK_S)
+        return [f"no answer within {self.timeout_s:g} s"] if self._thread.is_alive() else problems
+
+    def _deliver(self, text: str, problems: list[str]) -> None:
+        try:
+            problems += send(self._client, [text])
+        except aws.errors() as error:
+            problems.append(aws.short(error))
