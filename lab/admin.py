@@ -8,13 +8,17 @@ method, the path's segments, the query and the decoded body, and returns what to
             return {"healthy": 2}
         raise Refusal(404, "there is only GET /status")
 
-`call` is the blocking client for everyone else.
+`call` is the blocking client for everyone else. A page in a browser on this machine can send requests to loopback ports, too: so a request
+has to name a loopback host (which no page reaches by a name of its own), and one that changes something has to be JSON by its Content-Type
+(which a browser sends to a stranger only if it may).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import ipaddress
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -67,7 +71,10 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     raw = await reader.readexactly(length) if length else b""
     parts = urlsplit(target)
     path = tuple(unquote(segment) for segment in parts.path.split("/") if segment)
-    status, answer = await _answer(handler, method, path, dict(parse_qsl(parts.query)), raw)
+    if why := _not_ours(method, headers):
+        status, answer = 403, {"error": why}
+    else:
+        status, answer = await _answer(handler, method, path, dict(parse_qsl(parts.query)), raw)
     body = json.dumps(answer).encode()
     keep = headers.get("connection", "").lower() != "close"
     writer.write(
@@ -77,6 +84,22 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     )
     await writer.drain()
     return keep
+
+
+def _not_ours(method: str, headers: Mapping[str, str]) -> str:
+    """Why a request cannot come from a part of the lab, or nothing."""
+    if not _is_loopback(headers.get("host", "localhost")):
+        return "Host: this port is the lab's own, and is asked by a loopback address"
+    if method != "GET" and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return "Content-Type: what changes something is asked for in application/json"
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    return False
 
 
 async def _answer(handler: Handler, method: str, path: tuple[str, ...], query: dict[str, str], raw: bytes) -> tuple[int, Any]:

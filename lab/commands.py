@@ -1,6 +1,7 @@
 """The ``lab`` commands. Thin: each reads its options, makes one call, prints what came back.
 
-Exit codes: 0 success; 1 no lab runs, one runs already, or the lab refused; 2 unusable input.
+Exit codes: 0 success; 1 no lab runs, one runs already, or the lab refused; 2 unusable input, a fault or a Region that there is not
+included.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lab.control import NoLab, Refused, ask
+from lab.control import NoLab, Refused, Unusable, ask
 from lab.plan import DEFAULT_REGIONS, state_directory
 
 app = typer.Typer(no_args_is_help=True, help="A two-Region store with faults to inject, on this machine.")
@@ -35,6 +36,7 @@ def up(
         str | None, typer.Option("--with", help="'rabbitmq': the RabbitMQ that is installed, not the built-in broker.")
     ] = None,
     deploy: Annotated[bool, typer.Option(help="Deploy canaries, alarms and dashboards too.")] = True,
+    traffic: Annotated[bool, typer.Option(help="A mild load of shoppers, with the shape of the day.")] = True,
 ) -> None:
     """Bring the store, the local AWS, canaries, alarms and the console up, and print pages as they are sent."""
     from lab.up import up as run
@@ -44,7 +46,7 @@ def up(
         raise typer.BadParameter(f"{', '.join(strangers)}: not the name of a Region, such as eu-central-1", param_hint="--region")
     if len(regions) < 2 or len(set(regions)) < len(regions):
         raise typer.BadParameter("name two or more different Regions, or none", param_hint="--region")
-    raise typer.Exit(run(speed, regions, with_, deploy))
+    raise typer.Exit(run(speed, regions, with_, deploy, traffic))
 
 
 @app.command()
@@ -75,6 +77,8 @@ def status(as_json: AsJson = False) -> None:
     for name in answer["regions"]:
         idle = [each["name"] for each in details["processes"] if each["region"] == name and each["state"] != "ready"]
         table.add_row(name, answer["stores"][name]["url"], answer["endpoints"][name], ", ".join(idle) or "-")
+    shared = [f"{each['name']} ({each['state']})" for each in details["processes"] if each["region"] is None and each["state"] != "ready"]
+    table.add_row("shared by all", "", "", f"[red]{', '.join(shared)}[/red]" if shared else "-")
     console.print(table)
     for each in details["faults"]:
         for active in each["active"]:
@@ -113,6 +117,7 @@ def fault_inject(
     as_json: AsJson = False,
 ) -> None:
     """Break something, now."""
+    _check_fault(name)
     active = _ask("inject", name=name, region=region, timeout_s=HEAL_WITHIN_S)
     _report([active], "injected", as_json)
 
@@ -124,6 +129,8 @@ def fault_heal(
     as_json: AsJson = False,
 ) -> None:
     """Mend what was broken, and wait until it is whole."""
+    if name is not None:
+        _check_fault(name)
     healed = _ask("heal", name=name, region=region, timeout_s=HEAL_WITHIN_S)
     _report(healed, "healed", as_json)
 
@@ -164,16 +171,28 @@ def _report(actives: list[dict[str, Any]], what: str, as_json: bool) -> None:
         typer.echo("no fault is in force")
 
 
+def _check_fault(name: str) -> None:
+    """End with exit code 2 and the nearest names where there is no such fault, whether or not a lab runs."""
+    from lab.faults import CATALOGUE
+
+    try:
+        CATALOGUE.get(name)
+    except KeyError as error:
+        _fail(str(error.args[0]), 2)
+
+
 def _ask(do: str, timeout_s: float = 30.0, **request: Any) -> Any:
     try:
         return ask(state_directory(), do, timeout_s, **request)
+    except Unusable as error:
+        _fail(str(error), 2)
     except (NoLab, Refused, TimeoutError) as error:
         _fail(str(error))
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 1) -> None:
     typer.echo(message, err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def _clock(lab_time: float) -> str:

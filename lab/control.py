@@ -1,6 +1,7 @@
 """How other terminals reach a running lab: a Unix socket in its state directory, one JSON object a line each way.
 
-A request is ``{"do": NAME, …}``, the answer ``{"ok": …}`` or ``{"refused": "why"}``. The socket's mode keeps other users out.
+A request is ``{"do": NAME, …}``, the answer ``{"ok": …}`` or ``{"refused": "why"}``, with ``"unusable": true`` where the request makes no
+sense in any state of this lab. The socket's mode keeps other users out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import socket
 import socketserver
 import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +33,15 @@ class Refused(Exception):
     """The lab understood the request and says why it does not do it."""
 
 
+class Unusable(Refused):
+    """The request names what there is not: a fault, a Region."""
+
+
 class ControlServer:
-    """Answers requests with ``handlers[do](request)``, each in a thread of its own. A handler refuses by raising `Refused`."""
+    """Answers requests with ``handlers[do](request)``, each in a thread of its own. A handler refuses by raising `Refused`.
+
+    What else it raises is refused too, and its traceback printed: who asked shall not read that no lab is running.
+    """
 
     def __init__(self, directory: Path, handlers: Mapping[str, Callable[[dict[str, Any]], Any]]) -> None:
         class Handler(socketserver.StreamRequestHandler):
@@ -75,7 +84,7 @@ def ask(directory: Path, do: str, timeout_s: float = 120.0, **request: Any) -> A
         raise NoLab(directory)
     answer = json.loads(line)
     if "refused" in answer:
-        raise Refused(answer["refused"])
+        raise (Unusable if answer.get("unusable") else Refused)(answer["refused"])
     return answer["ok"]
 
 
@@ -86,9 +95,14 @@ def _answer(handlers: Mapping[str, Callable[[dict[str, Any]], Any]], line: bytes
     except (ValueError, KeyError, TypeError):
         return {"refused": f'a request is {{"do": one of {", ".join(handlers)}}}'}
     try:
-        return {"ok": handler(request)}
+        answer = {"ok": handler(request)}
+        json.dumps(answer)
     except Refused as refusal:
-        return {"refused": str(refusal)}
+        return {"refused": str(refusal), "unusable": isinstance(refusal, Unusable)}
+    except Exception as error:  # noqa: BLE001 - a fault of our own, to be told to who asked
+        traceback.print_exc()
+        return {"refused": f"'{request['do']}' failed in the lab itself: {type(error).__name__}: {error}"}
+    return answer
 
 
 @contextlib.contextmanager

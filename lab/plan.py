@@ -149,7 +149,7 @@ class LabPlan:
             for index, name in enumerate(names)
         }
         return cls(
-            directory=str(directory),
+            directory=str(directory.absolute()),
             clock=LabClock.start(speed),
             account=ACCOUNT,
             alb_port=_free_port_on_all(ips),
@@ -213,9 +213,10 @@ class LabPlan:
 
 
 def state_directory() -> Path:
-    """The lab's state directory, whether or not it exists."""
+    """The lab's state directory, whether or not it exists; always absolute, since the lab's processes run in folders of their own."""
     named = os.environ.get(DIRECTORY_VARIABLE)
-    return Path(named) if named else Path(tempfile.gettempdir()) / f"crosswatch-lab-{os.getuid()}"
+    directory = Path(named) if named else Path(tempfile.gettempdir()) / f"crosswatch-lab-{os.getuid()}"
+    return directory.absolute()
 
 
 def _free_ports(count: int) -> list[int]:

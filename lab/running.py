@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 READY_WITHIN_S = 120.0  # a part takes a second or two; a machine that is busy with other things may take much longer
 DEPLOY_WITHIN_S = 300.0
 ONLOOKERS = ("traffic", "vending")
+PEAK_PER_MIN = 12.0  # visits a lab minute in each Region, in the evening
+PEAK_PER_WALL_MIN = 24.0  # in a fast lab fewer come: two cores serve so many beside everything else
 
 
 def _nothing(*_: object) -> None:
@@ -87,7 +89,9 @@ class RunningLab:
         from lab.topology import write
 
         topology = write(self.plan)
-        (self.plan.path / "env").write_text(shell_environment(self.plan, topology))
+        variables = self.plan.path / "env"
+        variables.touch(mode=0o600)  # it holds the administrator's keys, and others may pass through the folder
+        variables.write_text(shell_environment(self.plan, topology))
         specs = [self._aws(), *data.processes(self.plan), *store.processes(self.plan)]
         every = [dataclasses.replace(spec, ready_within_s=max(spec.ready_within_s, READY_WITHIN_S)) for spec in specs]
         self._later = [spec for spec in every if spec.name in ONLOOKERS] + [self._console()]
@@ -96,6 +100,14 @@ class RunningLab:
     def start_onlookers(self) -> None:
         """Start what the store does not need in order to serve: its shoppers, the vending of its metrics, the console."""
         self.supervisor.start(self._later)
+
+    def invite_shoppers(self) -> float:
+        """Have a mild load of shoppers come with the shape of the day; returns how many a lab minute at its peak, in each Region."""
+        from lab import admin
+
+        peak = min(PEAK_PER_MIN, PEAK_PER_WALL_MIN / self.plan.clock.speed)
+        admin.call(self.plan.traffic_port, "PUT", "/load", {"peak_per_min": peak, "follow_day": True})
+        return peak
 
     def deploy(self) -> None:
         """Deploy the monitoring with the command line that deploys it on AWS. Raises `StartError` with the end of its output."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.warden import remove_directory, remove_shared_memory
+from lab.warden import is_directory, remove_directory, remove_shared_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,15 +65,16 @@ class StateDirectory:
         """Make ``path`` ours and empty. Raises `LabIsRunning`.
 
         Where the owner is dead but its warden still tidies up, wait for it; where both are dead, end what is left of that lab and
-        start with an empty directory. Raises OSError where ``path`` is not a lab's and not empty.
+        start with an empty directory. Raises OSError where ``path`` is not a lab's and not empty, or is not ours: in a folder for
+        everybody, such as the system's temporary one, anybody may have made it first.
         """
+        path = path.absolute()
         deadline = time.monotonic() + patience_s
         while True:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock = _open_own(path)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _same_file(lock, path):
+                if is_directory(lock, path):
                     break
             except BlockingIOError:
                 owner = read_owner(path)
@@ -82,7 +83,11 @@ class StateDirectory:
                     raise LabIsRunning(path, owner) from None
             os.close(lock)
             time.sleep(0.05)
-        _remove_remains(path)
+        try:
+            _remove_remains(path)
+        except OSError:
+            os.close(lock)
+            raise
         path.chmod(0o711)  # PostgreSQL, which does not run as root, passes through
         (path / "logs").mkdir()
         (path / "tmp").mkdir()
@@ -97,9 +102,15 @@ class StateDirectory:
         partial.rename(self.path / OWNER_FILE)
         return owner
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the directory that was claimed is still there by its name."""
+        return is_directory(self.lock, self.path)
+
     def remove(self) -> None:
         """Remove what no warden removes: a directory claimed by a lab that never started."""
-        remove_directory(self.path)
+        if self.is_there:
+            remove_directory(self.path)
         os.close(self.lock)
 
 
@@ -168,10 +179,18 @@ def _postmasters(path: Path) -> set[int]:
     return pids
 
 
-def _same_file(descriptor: int, path: Path) -> bool:
-    """Whether ``path`` still is the directory that we opened: its last owner may have removed it in between."""
-    try:
-        ours, there = os.fstat(descriptor), path.stat()
-    except FileNotFoundError:
-        return False
-    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+def _open_own(path: Path) -> int:
+    """``path`` as a descriptor, made where it is missing. Raises OSError where it is a link or belongs to somebody else."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o711, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(f"{path} is a link: name the directory itself, or another one, in CROSSWATCH_LAB_DIR")
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    owner = os.fstat(descriptor).st_uid
+    if owner != os.geteuid():
+        os.close(descriptor)
+        raise OSError(
+            f"{path} belongs to another user (uid {owner}), who could read and change all of the lab: "
+            "name another directory in CROSSWATCH_LAB_DIR"
+        )
+    return descriptor

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S = 60.0
+STARTED_WITHIN_S = 60.0  # what a process is prepared with comes before its own time
 ROOT = Path(__file__).resolve().parents[1]
 
 WAITING, PREPARING, STARTING, READY, STOPPED, FROZEN, FAILED = "waiting", "preparing", "starting", "ready", "stopped", "frozen", "failed"
@@ -98,7 +99,7 @@ class Supervisor:
         self._control, theirs = socket.socketpair()
         with theirs, (plan.logs / "warden.log").open("ab") as log:
             self._warden = subprocess.Popen(
-                [sys.executable, "-m", "lab.warden", str(theirs.fileno()), plan.directory],
+                [sys.executable, "-m", "lab.warden", str(theirs.fileno()), str(state.lock), plan.directory],
                 cwd="/",
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -174,15 +175,23 @@ class Supervisor:
         self._await_exit(held, within_s=30.0)
 
     def release(self, names: Iterable[str], reason: str) -> None:
-        """Undo `hold`: start what nobody else holds, in the order of dependencies, and wait until it is ready."""
+        """Undo `hold`: start what nobody else holds, in the order of dependencies, and wait until it is ready.
+
+        Whatever of ``names`` nobody holds and does not run is started too, so that a release that failed can be tried again.
+        """
         with self._changed:
-            started = []
+            started, stale = [], []
             for name in names:
                 process = self._processes[name]
-                if reason in process.holds:
-                    process.holds.discard(reason)
-                    if not process.holds and process.pid is None:
-                        started.append(name)
+                process.holds.discard(reason)
+                if not process.holds and process.state in {STOPPED, FAILED}:
+                    process.state = WAITING  # from here on it is nobody else's to start again
+                    started.append(name)
+                    if process.pid is not None:  # it was not ready in time
+                        stale.append(process)
+        for process in stale:
+            self._signal(process, signal.SIGKILL)
+        self._await_exit(stale, within_s=30.0)
         self._run(started)
 
     def kill(self, name: str, signal_: signal.Signals = signal.SIGKILL) -> None:
@@ -233,9 +242,10 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._warden.wait(timeout=30)
-        if self._plan.path.exists() or self._warden.returncode != 0:  # the warden itself was killed: finish its work
+        if self._state.is_there or self._warden.returncode != 0:  # the warden itself was killed: finish its work
             sweep(self._state.identity)
-            remove_directory(self._plan.path)
+            if self._state.is_there:
+                remove_directory(self._plan.path)
         with contextlib.suppress(OSError):
             os.close(self._state.lock)
         self.ended.set()
@@ -268,19 +278,36 @@ class Supervisor:
 
     def _bring_up(self, process: _Process, batch: set[str]) -> None:
         spec = process.spec
-        with self._changed:
-            needed = [self._processes[name] for name in spec.after if name in batch]
-            while not all(other.state == READY for other in needed):
-                self._check_alive()
-                if failed := [other.spec.name for other in needed if other.state == FAILED]:
-                    raise StartError(f"{spec.name} needs {', '.join(failed)}, which did not start")
-                self._changed.wait(1.0)
+        self._await_needed(spec, batch)
         if spec.prepare and not process.prepared:
             self._set(process, PREPARING)
             spec.prepare()
             process.prepared = True
         self._set(process, STARTING)
         self._spawn(process)
+        self._await_ready(process)
+
+    def _await_needed(self, spec: ProcessSpec, batch: set[str]) -> None:
+        """Wait until what ``spec`` comes after runs, as far as it is of the same batch. What a fault froze or took down meanwhile is as
+        the fault wants it, and not waited for. Raises `StartError`."""
+        with self._changed:
+            needed = [self._processes[name] for name in spec.after if name in batch]
+            deadline = time.monotonic() + self._longest_start_s(spec, batch)
+            while late := [other.spec.name for other in needed if other.state not in {READY, FROZEN} and not other.holds]:
+                self._check_alive()
+                if failed := [other.spec.name for other in needed if other.state == FAILED]:
+                    raise StartError(f"{spec.name} needs {', '.join(failed)}, which did not start")
+                if time.monotonic() > deadline:
+                    raise StartError(f"{spec.name} needs {', '.join(late)}, which did not become ready")
+                self._changed.wait(1.0)
+
+    def _longest_start_s(self, spec: ProcessSpec, batch: set[str]) -> float:
+        """How long what ``spec`` comes after may take to start, one after the other."""
+        before = [self._processes[name].spec for name in spec.after if name in batch]
+        return max((each.ready_within_s + STARTED_WITHIN_S + self._longest_start_s(each, batch) for each in before), default=0.0)
+
+    def _await_ready(self, process: _Process) -> None:
+        spec = process.spec
         deadline = time.monotonic() + spec.ready_within_s
         pause = 0.01
         while not self._is_ready(process):
@@ -367,7 +394,8 @@ class Supervisor:
             process.state, process.since = state, time.time()
             self._changed.notify_all()
             status = _status(process)
-        self._on_change(status)
+        if not self._ending:
+            self._on_change(status)
 
     def _check_alive(self) -> None:
         if self._ending:
@@ -409,8 +437,9 @@ class Supervisor:
         starting = process.state == STARTING
         lived = time.time() - process.since
         process.pid, process.exit_code = None, code
-        self._set(process, STOPPED if process.holds else FAILED)
-        if process.spec.restart and not process.holds and not starting:
+        waiting = process.state in {WAITING, PREPARING}  # it is about to be started anew
+        self._set(process, process.state if waiting else STOPPED if process.holds else FAILED)
+        if process.spec.restart and not process.holds and not starting and not waiting:
             process.failures = 0 if lived > STABLE_AFTER_S else process.failures
             self._restart_later(process)
 
@@ -424,7 +453,7 @@ class Supervisor:
 
     def _restart(self, process: _Process) -> None:
         with self._changed:
-            if self._ending or process.holds or process.pid is not None:
+            if self._ending or process.holds or process.pid is not None or process.state in {WAITING, PREPARING, STARTING}:
                 return
         try:
             self._run([process.spec.name])

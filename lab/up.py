@@ -26,7 +26,7 @@ from lab.oncall.terminal import render
 from lab.plan import DEFAULT_REGIONS, STORE_NAME, state_directory
 from lab.running import Reports, RunningLab, StartError, installed_broker
 from lab.state import LabIsRunning
-from lab.supervisor import READY, LabEnded, ProcessStatus
+from lab.supervisor import FAILED, READY, LabEnded, ProcessStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,8 +75,12 @@ class Teller:
         self.console.print(text)
 
     def _process(self, status: ProcessStatus) -> None:
+        before = self._states.get(status.name)
         self._states[status.name] = status.state
         waiting = [name for name, state in self._states.items() if state != READY]
+        if (before, status.state) == (READY, FAILED):
+            log = f"logs/{status.name.replace('/', '.')}.log"
+            self.console.print(f"[red]✘ {status.name} ended by itself, exit code {status.exit_code}; see {log}[/red]", soft_wrap=True)
         if self._line and waiting:
             shown = ", ".join(waiting[:3]) + (" …" if len(waiting) > 3 else "")
             self._line.update(f"starting: {len(self._states) - len(waiting)} ready, waiting for {shown}")
@@ -98,10 +102,12 @@ def up(
     regions: Sequence[str] = DEFAULT_REGIONS,
     broker: str | None = None,
     deploy: bool = True,
+    traffic: bool = False,
     console: Console | None = None,
     then: Callable[[RunningLab, Teller], None] | None = None,
 ) -> int:
-    """Run a lab until it is ended; returns the exit code. ``then`` is called, in the lab's thread, when it is up."""
+    """Run a lab until it is ended; returns the exit code. ``traffic``: shoppers come by themselves. ``then`` is called, in the lab's
+    thread, when it is up."""
     teller = Teller(console or wide_console())
     try:
         installed = installed_broker(broker)
@@ -119,7 +125,7 @@ def up(
 
     def work() -> None:
         try:
-            bring_up(lab, teller, deploy)
+            bring_up(lab, teller, deploy, traffic)
             if then:
                 then(lab, teller)
         except LabEnded:
@@ -147,12 +153,14 @@ def up(
     return 1 if failures else 0
 
 
-def bring_up(lab: RunningLab, teller: Teller, deploy: bool) -> None:
+def bring_up(lab: RunningLab, teller: Teller, deploy: bool, traffic: bool = False) -> None:
     """Store, monitoring, and the way to all-green. Raises `StartError`, `LabEnded`, OSError."""
     with teller.step("starting the store and its AWS", f"store in {', '.join(lab.plan.regions)} and its AWS are up"):
         lab.start_store()
-    with teller.step("starting shoppers and console", "shoppers, metrics and console are up"):
+    with teller.step("starting metrics and console", "metrics and console are up"):
         lab.start_onlookers()
+    if traffic:
+        teller.say(f"[green]✔[/green] shoppers come, up to {lab.invite_shoppers():g} a lab minute in each Region when it is evening there")
     teller.console.print(introduction(lab))
     if deploy:
         with teller.step("deploying the monitoring", "monitoring deployed"):

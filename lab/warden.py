@@ -42,11 +42,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Warden:
-    """Spawns, signals and reaps on request; `run` returns when the supervisor is gone and nothing is left."""
+    """Spawns, signals and reaps on request; `run` returns when the supervisor is gone and nothing is left.
 
-    def __init__(self, control: socket.socket, directory: Path) -> None:
+    ``lock`` is the open, locked state directory: at the end that directory, and no other that has come to have its name, is removed.
+    """
+
+    def __init__(self, control: socket.socket, directory: Path, lock: int) -> None:
         self._control = control
         self._directory = directory
+        self._lock = lock
         self._spawned: set[int] = set()
         self._dead: set[int] = set()
         self._buffer = b""
@@ -149,7 +153,8 @@ class Warden:
             _signal_all(doomed, signal.SIGKILL)
             time.sleep(0.005)
         remove_shared_memory(self._dead)
-        remove_directory(self._directory)
+        if is_directory(self._lock, self._directory):
+            remove_directory(self._directory)
 
 
 def descendants(root: int) -> list[int]:
@@ -207,6 +212,15 @@ def remove_shared_memory(creators: set[int]) -> list[int]:
     return removed
 
 
+def is_directory(descriptor: int, path: Path) -> bool:
+    """Whether ``path`` is the very directory that was opened as ``descriptor``: somebody may have removed or replaced it since."""
+    try:
+        ours, there = os.fstat(descriptor), path.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
 def remove_directory(directory: Path) -> None:
     """Remove the state directory, with a few tries: what was killed a moment ago may still have been writing."""
     for _ in range(20):
@@ -217,8 +231,13 @@ def remove_directory(directory: Path) -> None:
 
 
 def main() -> None:
-    """``python -m lab.warden CONTROL_FD DIRECTORY``; any other inherited descriptor is the directory's lock and stays open."""
-    Warden(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])).run()
+    """``python -m lab.warden CONTROL_FD LOCK_FD DIRECTORY``: both descriptors are inherited, the second is the locked directory."""
+    control, lock, directory = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    if not directory.is_absolute():
+        raise SystemExit(f"{directory}: a warden removes its directory at the end, and takes no relative path to it")
+    if not is_directory(lock, directory):
+        raise SystemExit(f"{directory}: not the directory that its lab holds locked")
+    Warden(socket.socket(fileno=control), directory, lock).run()
 
 
 if __name__ == "__main__":
