@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest, ExportMetricsServiceResponse
@@ -21,6 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from lab.aws import otlp
 from lab.aws.otlp import RefusedError
 from lab.aws.protocol import Request, Response
+from lab.aws.services.cloudwatch.series import SeriesStore
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -33,20 +31,8 @@ MAX_DATAPOINTS = 1000
 MAX_LABELS = 150
 MAX_DATAPOINT_BYTES = 40 * 1024
 NEWEST_S = 600.0
-MAX_SERIES = 20_000
-POINTS_A_SERIES = 360
 LOOKBACK_S = 300.0
 QUERY_SERIES = 500
-
-Labels = tuple[tuple[str, str], ...]
-
-
-@dataclass(slots=True)
-class Series:
-    """One series; each point is (lab seconds, number or native histogram)."""
-
-    labels: dict[str, str]
-    points: deque[tuple[float, Any]] = field(default_factory=lambda: deque(maxlen=POINTS_A_SERIES))
 
 
 class OtlpMetrics:
@@ -54,8 +40,7 @@ class OtlpMetrics:
 
     def __init__(self, world: LocalWorld) -> None:
         self._world = world
-        self._series: dict[str, OrderedDict[Labels, Series]] = {region: OrderedDict() for region in world.regions}
-        self._lock = threading.Lock()
+        self._stores = {region: SeriesStore() for region in world.regions}
         self.raw_paths: dict[str, Callable[[Context, Request], Response]] = {
             "POST /v1/metrics": otlp.endpoint(ExportMetricsServiceRequest, MAX_REQUEST_BYTES, self._export)
         }
@@ -77,14 +62,7 @@ class OtlpMetrics:
         if wrong and len(wrong) == len(points):
             raise RefusedError(f"{wrong[0][1]} [{wrong[0][0]}].")
         refused = {where for where, _ in wrong}
-        with self._lock:
-            store = self._series[ctx.region]
-            for where, labels, time, value in points:
-                if where not in refused:
-                    series = store.setdefault(tuple(sorted(labels.items())), Series(labels))
-                    series.points.append((time, value))
-            while len(store) > MAX_SERIES:
-                store.popitem(last=False)
+        self._stores[ctx.region].put([(labels, time, value) for where, labels, time, value in points if where not in refused], ctx.now)
         response = ExportMetricsServiceResponse()
         if wrong:
             response.partial_success.rejected_data_points = len(wrong)
@@ -116,38 +94,31 @@ class OtlpMetrics:
 
     # -- reading ------------------------------------------------------------------------------------------------------------------------
 
-    def _matching(self, ctx: Context, selectors: list[str]) -> list[Series]:
-        tests = [selector(text) for text in selectors]
-        with self._lock:
-            return [
-                series for series in self._series[ctx.region].values() if any(all(test(series.labels) for test in each) for each in tests)
-            ]
-
     def _list(self, ctx: Context, request: Request) -> Response:
         pairs = _arguments(request)
         matches = [value for key, value in pairs if key == "match[]"]
-        return _answer(lambda: [series.labels for series in self._matching(ctx, matches or ["{}"])])
+        return _answer(lambda: self._stores[ctx.region].labels(_any_of(matches or ["{}"]), ctx.now))
 
     def _labels(self, ctx: Context, _request: Request) -> Response:
-        return _answer(lambda: sorted({name for series in self._matching(ctx, ["{}"]) for name in series.labels}))
+        return _answer(lambda: sorted({name for labels in self._stores[ctx.region].labels(_any_of(["{}"]), ctx.now) for name in labels}))
 
     def _query(self, ctx: Context, request: Request) -> Response:
         pairs = dict(_arguments(request))
 
         def find() -> dict[str, Any]:
             at = self._world.clock.to_lab(float(pairs["time"])) if "time" in pairs else ctx.now
-            result = []
-            for series in self._matching(ctx, [pairs.get("query", "")]):
-                known = [(time, value) for time, value in series.points if at - LOOKBACK_S < time <= at]
-                if known:
-                    time, value = max(known, key=lambda point: point[0])
-                    kind = "histogram" if isinstance(value, dict) else "value"
-                    result.append({"metric": series.labels, kind: [time, value if isinstance(value, dict) else str(value)]})
+            found = self._stores[ctx.region].newest(_any_of([pairs.get("query", "")]), at - LOOKBACK_S, at, ctx.now)
+            result = [_shown(labels, time, value) for labels, (time, value) in found]
             if len(result) > QUERY_SERIES:
                 raise ValueError(f"the query selects {len(result)} series, more than {QUERY_SERIES}")
             return {"resultType": "vector", "result": result}
 
         return _answer(find)
+
+
+def _shown(labels: dict[str, str], time: float, value: Any) -> dict[str, Any]:
+    """One series of an instant query's answer."""
+    return {"metric": labels, **({"histogram": [time, value]} if isinstance(value, dict) else {"value": [time, str(value)]})}
 
 
 def _arguments(request: Request) -> list[tuple[str, str]]:
@@ -185,6 +156,12 @@ def selector(text: str) -> list[Callable[[dict[str, str]], bool]]:
         label = re.sub(r"\\(.)", r"\1", part["q"]) if part["q"] is not None else part["n"]
         tests.append(_matcher(label, part["op"], part["value"]) if part["op"] else _matcher("__name__", "=", label))
     return tests
+
+
+def _any_of(selectors: list[str]) -> Callable[[dict[str, str]], bool]:
+    """Whether labels fit one of the selectors. Raises ValueError for one that cannot be read."""
+    tests = [selector(text) for text in selectors]
+    return lambda labels: any(all(test(labels) for test in each) for each in tests)
 
 
 def _matcher(label: str, operator: str, value: str) -> Callable[[dict[str, str]], bool]:
