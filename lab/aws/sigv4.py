@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import threading
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 ALGORITHM = "AWS4-HMAC-SHA256"
 MAX_SKEW_S = 300.0
 MAX_SKEW_S3_S = 900.0
+MAX_EXPIRES_S = 7 * 86_400.0  # of a presigned URL
+KEEP_EXPIRED_S = 3600.0  # a client that comes late with its session is told that it expired
 UNSIGNED = "UNSIGNED-PAYLOAD"
+# Clients leave this one out of their signatures; all other x-amz-* headers that are sent have to be signed (x-amzn-* are none of them).
+_MAY_BE_UNSIGNED = "x-amz-user-agent"
 _EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 
 
@@ -51,9 +56,12 @@ class KeyStore:
         return self._keys.get(access_key)
 
     def issue(self, principal: str, expires: float) -> Key:
-        """New temporary credentials for ``principal`` until ``expires`` (wall)."""
+        """New temporary credentials for ``principal`` until ``expires`` (wall). Those that expired an hour ago are forgotten."""
         key = Key("ASIA" + secrets.token_hex(8).upper(), secrets.token_hex(20), principal, secrets.token_urlsafe(96), expires)
+        oldest = time.time() - KEEP_EXPIRED_S
         with self._lock:
+            for each in [each for each in self._keys.values() if each.expires is not None and each.expires < oldest]:
+                del self._keys[each.access_key]
             self._keys[key.access_key] = key
         return key
 
@@ -83,6 +91,8 @@ _CODES = {
     "expired-token": ("ExpiredToken", "ExpiredTokenException", "ExpiredToken"),
     "signature": ("SignatureDoesNotMatch", "InvalidSignatureException", "SignatureDoesNotMatch"),
     "scope": ("SignatureDoesNotMatch", "InvalidSignatureException", "AuthorizationHeaderMalformed"),
+    "unsigned": ("SignatureDoesNotMatch", "InvalidSignatureException", "AccessDenied"),
+    "lifetime": ("IncompleteSignature", "IncompleteSignatureException", "AuthorizationQueryParametersError"),
     "skew": ("SignatureDoesNotMatch", "InvalidSignatureException", "RequestTimeTooSkewed"),
     "expired": ("SignatureDoesNotMatch", "InvalidSignatureException", "AccessDenied"),
 }
@@ -91,7 +101,7 @@ _CODES = {
 def refusal(kind: str, protocol: str, service: str, message: str) -> AwsError:
     """An authentication error in the words of the service's protocol."""
     family = 2 if service == "s3" else 0 if protocol in {"query", "ec2", "rest-xml"} else 1
-    malformed = service == "s3" and kind in {"incomplete", "scope"}
+    malformed = service == "s3" and kind in {"incomplete", "scope", "lifetime"}
     return AwsError(_CODES[kind][family], message, 400 if malformed or protocol == "json" else 403)
 
 
@@ -120,10 +130,13 @@ def read(request: Request) -> Signature | None:
             "SignedHeaders": query.get("X-Amz-SignedHeaders", ""),
             "Signature": query["X-Amz-Signature"],
         }
+        lifetime = query.get("X-Amz-Expires", "0")
+        if not lifetime.isdecimal():
+            raise ValueError(f"X-Amz-Expires must be a number of seconds, not {lifetime!r}")
         timestamp, presigned, expires, token = (
             query.get("X-Amz-Date", ""),
             True,
-            float(query.get("X-Amz-Expires", "0")),
+            float(lifetime),
             query.get("X-Amz-Security-Token"),
         )
     scope = fields["Credential"].split("/")
@@ -164,11 +177,8 @@ def verify(request: Request, signature: Signature, keys: KeyStore, protocol: str
         raise refuse("incomplete", "Date must be in ISO-8601 'basic format'") from None
     if not signature.timestamp.startswith(signature.date):
         raise refuse("signature", f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {signature.timestamp}")
-    if signature.presigned:
-        if now_wall > signed_at + (signature.expires_s or 0):
-            raise refuse("expired", "Request has expired")
-    elif abs(now_wall - signed_at) > (MAX_SKEW_S3_S if signature.service == "s3" else MAX_SKEW_S):
-        raise refuse("skew", f"Signature expired: {signature.timestamp} is too far from the server's time")
+    if problem := _time_problem(signature, signed_at, now_wall) or _unsigned_problem(request, signature):
+        raise refuse(*problem)
     expected = _signature(request, signature, key.secret_key)
     if expected is None or not hmac.compare_digest(expected, signature.value):
         raise refuse(
@@ -177,6 +187,31 @@ def verify(request: Request, signature: Signature, keys: KeyStore, protocol: str
             "Check your AWS Secret Access Key and signing method.",
         )
     return key
+
+
+def _time_problem(signature: Signature, signed_at: float, now_wall: float) -> tuple[str, str] | None:
+    """What is wrong with when a request was signed and how long that is good for: kind of refusal and message."""
+    skew = MAX_SKEW_S3_S if signature.service == "s3" else MAX_SKEW_S
+    if not signature.presigned:
+        if abs(now_wall - signed_at) > skew:
+            return "skew", f"Signature expired: {signature.timestamp} is too far from the server's time"
+        return None
+    lifetime = signature.expires_s or 0.0
+    if lifetime > MAX_EXPIRES_S:
+        return "lifetime", f"X-Amz-Expires must be less than a week (in seconds); that is, it must be at most {MAX_EXPIRES_S:.0f}"
+    if signed_at > now_wall + skew:
+        return "expired", f"Signature not yet current: {signature.timestamp} is later than the server's time"
+    return ("expired", "Request has expired") if now_wall > signed_at + lifetime else None
+
+
+def _unsigned_problem(request: Request, signature: Signature) -> tuple[str, str] | None:
+    """What of a request the signature leaves open: kind of refusal and message."""
+    if "host" not in signature.signed_headers:
+        return "unsigned", "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
+    bare = {name for name in request.headers if name.startswith("x-amz-")} - {*signature.signed_headers, _MAY_BE_UNSIGNED}
+    if bare:
+        return "unsigned", f"There were headers present in the request which were not signed: {', '.join(sorted(bare))}"
+    return None
 
 
 def _signature(request: Request, signature: Signature, secret: str) -> str | None:

@@ -10,18 +10,24 @@ import resource
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 import requests
+from botocore.auth import SigV4Auth, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 from local_aws import EAST, WEST, LocalAws, eventually, local_aws
 
+from lab.aws import sigv4
 from lab.aws.control import Control
 from lab.aws.httpd import HttpServer
-from lab.aws.protocol import Response
+from lab.aws.protocol import Request, Response
+from lab.aws.service import AwsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,10 +106,6 @@ def test_a_request_that_is_signed_for_another_region_is_refused(aws: LocalAws, s
 
 def test_a_changed_body_does_not_match_its_signature(aws: LocalAws) -> None:
     """The hash of the body is signed."""
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
     admin = aws.plan.credentials["admin"]
     headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "Logs_20140328.DescribeLogGroups"}
     url = aws.plan.regions[EAST].aws_endpoint + "/"
@@ -115,31 +117,93 @@ def test_a_changed_body_does_not_match_its_signature(aws: LocalAws) -> None:
     assert (answer.status_code, answer.json()["__type"]) == (400, "InvalidSignatureException")
 
 
-@pytest.mark.parametrize(("skew_s", "code"), [(0, None), (-299, None), (301, "SignatureDoesNotMatch"), (-301, "SignatureDoesNotMatch")])
-def test_a_signature_is_good_for_five_minutes(skew_s: float, code: str | None) -> None:
-    """By the wall's clock, in both directions."""
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
+KEYS = sigv4.KeyStore([sigv4.Key("AKIATEST", "secret", "user/test")])
 
-    from lab.aws import sigv4
-    from lab.aws.protocol import Request
-    from lab.aws.service import AwsError
 
+def signed_post(auth: type[SigV4Auth] = SigV4Auth, **added: str) -> Request:
+    """A request that botocore signed, with headers ``added`` afterwards (underscores stand for dashes)."""
     body = b"Action=GetCallerIdentity&Version=2011-06-15"
     signed = AWSRequest("POST", "http://127.0.0.1/", data=body, headers={"host": "127.0.0.1"})
-    SigV4Auth(Credentials("AKIATEST", "secret"), "sts", EAST).add_auth(signed)
-    request = Request("POST", "/", "", {name.lower(): value for name, value in signed.headers.items()}, body)
+    auth(Credentials("AKIATEST", "secret"), "sts", EAST).add_auth(signed)
+    headers = {name.lower(): value for name, value in signed.headers.items()}
+    headers |= {name.replace("_", "-"): value for name, value in added.items()}
+    return Request("POST", "/", "", headers, body)
+
+
+def presigned_get(expires_s: int) -> Request:
+    """A presigned URL of botocore's, as it is asked for."""
+    signed = AWSRequest("GET", "http://127.0.0.1/?Action=GetCallerIdentity&Version=2011-06-15", headers={"host": "127.0.0.1"})
+    SigV4QueryAuth(Credentials("AKIATEST", "secret"), "sts", EAST, expires=expires_s).add_auth(signed)
+    return Request("GET", "/", signed.url.partition("?")[2], {"host": "127.0.0.1"}, b"")
+
+
+def verified(request: Request, skew_s: float = 0.0) -> str:
+    """Who signed, or the code of the refusal, ``skew_s`` after it was signed."""
     signature = sigv4.read(request)
     assert signature is not None
-    keys = sigv4.KeyStore([sigv4.Key("AKIATEST", "secret", "user/test")])
     now = dt.datetime.strptime(signature.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC).timestamp() + skew_s
-    if code is None:
-        assert sigv4.verify(request, signature, keys, "query", now).principal == "user/test"
-    else:
-        with pytest.raises(AwsError) as caught:
-            sigv4.verify(request, signature, keys, "query", now)
-        assert caught.value.code == code
+    try:
+        return sigv4.verify(request, signature, KEYS, "query", now).principal
+    except AwsError as error:
+        return error.code
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "outcome"), [(0, "user/test"), (-299, "user/test"), (301, "SignatureDoesNotMatch"), (-301, "SignatureDoesNotMatch")]
+)
+def test_a_signature_is_good_for_five_minutes(skew_s: float, outcome: str) -> None:
+    """By the wall's clock, in both directions."""
+    assert verified(signed_post(), skew_s) == outcome
+
+
+@pytest.mark.parametrize(
+    ("expires_s", "skew_s", "outcome"),
+    [
+        (60, 59, "user/test"),
+        (60, 61, "SignatureDoesNotMatch"),
+        (60, -299, "user/test"),
+        (60, -301, "SignatureDoesNotMatch"),
+        (604_800, 604_799, "user/test"),
+        (604_801, 0, "IncompleteSignature"),
+    ],
+)
+def test_a_presigned_url_is_good_from_its_time_to_its_end(expires_s: int, skew_s: float, outcome: str) -> None:
+    """Neither before it was signed, nor longer than it says, nor than a week."""
+    assert verified(presigned_get(expires_s), skew_s) == outcome
+
+
+@pytest.mark.parametrize("lifetime", ["nan", "-1", "1e9", "soon", ""])
+def test_the_life_of_a_presigned_url_is_a_number(lifetime: str) -> None:
+    """What is none makes the signature incomplete."""
+    request = presigned_get(60)
+    with pytest.raises(ValueError, match="X-Amz-Expires must be a number of seconds"):
+        sigv4.read(replace(request, query=request.query.replace("X-Amz-Expires=60", f"X-Amz-Expires={lifetime}")))
+
+
+class HostlessAuth(SigV4Auth):
+    """Signs everything but the host."""
+
+    def headers_to_sign(self, request: Any) -> Any:
+        chosen = super().headers_to_sign(request)
+        del chosen["host"]
+        return chosen
+
+
+def test_host_and_amazons_headers_have_to_be_signed() -> None:
+    """But for those that clients leave unsigned: the trace id, which proxies change, and a browser's user agent."""
+    assert verified(signed_post(HostlessAuth)) == "SignatureDoesNotMatch"
+    assert verified(signed_post(x_amz_acl="public-read")) == "SignatureDoesNotMatch"
+    assert verified(signed_post(x_amzn_trace_id="Root=1-5759e988-bd862e3fe1be46a994272793", x_amz_user_agent="aws-sdk-js")) == "user/test"
+
+
+def test_sessions_that_expired_long_ago_are_forgotten() -> None:
+    """A lab for days issues many; one that expired just now is kept, so that its client is told so."""
+    keys = sigv4.KeyStore([sigv4.Key("AKIATEST", "secret", "user/test")])
+    ages = (-3600.0, 60.0, sigv4.KEEP_EXPIRED_S + 60.0)
+    issued = [keys.issue("assumed-role/canary/run", time.time() - age) for age in ages]
+    newest = keys.issue("assumed-role/canary/run", time.time() + 3600)
+    assert [keys.find(each.access_key) for each in (*issued, newest)] == [issued[0], issued[1], None, newest]
+    assert keys.find("AKIATEST") is not None
 
 
 def test_an_unsigned_request_is_refused(aws: LocalAws) -> None:
@@ -392,10 +456,6 @@ def test_the_server_survives_what_is_not_http(aws: LocalAws) -> None:
 
 def test_a_body_that_only_claims_to_be_gzip(aws: LocalAws) -> None:
     """It is refused, not failed on."""
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
     admin = aws.plan.credentials["admin"]
     headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "Logs_20140328.DescribeLogGroups", "content-encoding": "gzip"}
     for body, status in ((b"plain", 400), (gzip.compress(json.dumps({}).encode()), 200)):
@@ -406,8 +466,6 @@ def test_a_body_that_only_claims_to_be_gzip(aws: LocalAws) -> None:
 
 def test_services_call_each_other_and_moto_in_process(aws: LocalAws) -> None:
     """World.call checks parameters, reaches moto, and knows when a Region is away."""
-    from lab.aws.service import AwsError
-
     aws.world.call(EAST, "sqs", "create_queue", QueueName="inner")
     assert aws.world.call(EAST, "sqs", "list_queues", QueueNamePrefix="inner")["QueueUrls"] == [
         f"{aws.plan.regions[EAST].aws_endpoint}/123456789012/inner"

@@ -152,6 +152,21 @@ def test_health_checks_publish_in_us_east_1_only(gateway: Gateway) -> None:
     assert client(gateway, "cloudwatch", "us-west-2").list_metrics(Namespace="AWS/Route53")["Metrics"] == []
 
 
+def test_a_lab_without_us_east_1_publishes_no_health_check_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no CloudWatch they could go to; that is no error."""
+    monkeypatch.setattr(registry, "SERVICES", {name: registry.SERVICES[name] for name in OURS})
+    world = LocalWorld(LabPlan.make(tmp_path, regions=("eu-west-1", "us-west-2")))
+    service = world.service("route53")
+    try:
+        routing = {"Type": "RECOVERY_CONTROL", "RoutingControlArn": "arn:aws:route53-recovery-control::1:x"}
+        world.call("us-west-2", "route53", "create_health_check", CallerReference="a", HealthCheckConfig=routing)
+        service.publish(world.clock.now())
+        listed = [world.call(region, "cloudwatch", "list_metrics", Namespace="AWS/Route53")["Metrics"] for region in world.regions]
+        assert listed == [[], []]
+    finally:
+        world.stop()
+
+
 def test_a_metric_check_takes_its_alarm_over(gateway: Gateway) -> None:
     """The alarm's metric and threshold as they were; an alarm that health checks cannot follow is refused."""
     alarm = {
