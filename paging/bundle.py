@@ -9,12 +9,14 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from topology import Topology
 
 HANDLER = "notifier.handler"
 RUNTIME = "python3.12"
 EPOCH = (1980, 1, 1, 0, 0, 0)
+INTERFACE_ENDPOINTS = ".vpce.amazonaws.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,10 @@ def page_topic(topology: Topology, region: str) -> str:
 
 
 def settings(topology: Topology, region: str, incidents: dict[str, dict[str, Any]], dashboard: str) -> dict[str, Any]:
-    """The notifier's configuration in ``region``; ``incidents`` maps alarm names to texts (alarms.diagnosis and alarms.rendering)."""
+    """The notifier's configuration in ``region``; ``incidents`` maps alarm names to texts (alarms.diagnosis and alarms.rendering).
+
+    The endpoints are those of the topology, without interface endpoints: they answer within a VPC, in which the notifier does not stand.
+    """
     endpoints = {service: topology.endpoint(region, service) for service in ("sns", "cloudwatch")}
     return {
         "workload": topology.workload,
@@ -40,11 +45,15 @@ def settings(topology: Topology, region: str, incidents: dict[str, dict[str, Any
         "topic": page_topic(topology, region),
         "dashboard": dashboard,
         "console_url": topology.paging.console_url,
-        "endpoints": {service: url for service, url in endpoints.items() if url},
+        "endpoints": {service: url for service, url in endpoints.items() if url and not _interface(url)},
         "vantages": list(topology.vantage_names),
         "targets": list(topology.targets),
         "incidents": incidents,
     }
+
+
+def _interface(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith(INTERFACE_ENDPOINTS)
 
 
 def build(configuration: dict[str, Any]) -> Package:

@@ -6,29 +6,36 @@ Imports only the standard library and boto3. Its bundle holds ``config.json`` be
      "endpoints": {service: url}, "vantages": [...], "targets": [...], "incidents": {alarm name: {"diagnosis", "severity", "subject",
      "summary", "description", "dedup_key", "runbook": {"document", "parameters", "region"} or null}}}
 
-The page is published to that topic: as JSON for machines (https, lambda, sqs), as text for people (email, sms). Where the notifier itself
-fails, Lambda sends the bare alarm to the same topic (its failure destination), whose description still names the runbook.
+The page is published to that topic: as JSON for machines (https, lambda, sqs), as text for people (email, sms). What goes wrong on the
+way costs the page its picture or its words, never its key: a bare page still opens and closes the same incident. Where nothing can be
+published, Lambda tries again a minute later, and then sends the event as it is to the same topic (its failure destination).
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 FRESH_S = 45
 ALIVE_S = 25
 SUBJECT_LIMIT = 100
 QUERY_LIMIT = 500
 STATES = {"ALARM": "trigger", "OK": "resolve"}
+STALE_S = 20
+"""From this age on a trigger may have been overtaken by its own resolve, which found no incident to close."""
+PATIENCE = {
+    "cloudwatch": Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1, "mode": "standard"}),
+    "sns": Config(connect_timeout=1, read_timeout=4, retries={"total_max_attempts": 2, "mode": "standard"}),
+}
+"""A page must not wait for its picture: 3 s for each look, 11 s for each message, of the function's 30 s."""
 
 
 @dataclass(frozen=True)
@@ -52,57 +59,112 @@ class Page:
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
-    """The Lambda's entry point: an SNS event with one or more alarm messages. Raises when a page could not be published."""
+    """The Lambda's entry point: an SNS event with one or more alarm messages.
+
+    Every message is tried. Raises the first failure afterwards, so that Lambda tries again: a page that comes twice is one incident.
+    """
     settings = config()
     published = 0
-    for record in event.get("Records", ()):
-        alarm = json.loads(record["Sns"]["Message"])
-        page = compose(alarm, settings, seen(settings, alarm) if alarm.get("NewStateValue") == "ALARM" else [])
-        if page:
-            publish(page, settings)
-            published += 1
+    failures: list[Exception] = []
+    for record in event["Records"]:
+        try:
+            published += deliver(json.loads(record["Sns"]["Message"]), settings)
+        except Exception as error:  # noqa: BLE001 - the other messages must not suffer from it
+            _warn("a message could not be passed on", error)
+            failures.append(error)
+    if failures:
+        raise failures[0]
     return {"published": published}
+
+
+def deliver(alarm: dict[str, Any], settings: dict[str, Any]) -> int:
+    """Publish what people have to know of the alarm's message. Returns the number of messages; raises where one could not be published."""
+    page = page_for(alarm, settings)
+    if page is None:
+        return 0
+    publish(page, settings)
+    if page.event == "trigger" and over(alarm):
+        publish(replace(page, event="resolve"), settings)
+        return 2
+    return 1
+
+
+def page_for(alarm: dict[str, Any], settings: dict[str, Any]) -> Page | None:
+    """The page with everything that can be found out in time: at worst the alarm's own words, under the incident's key."""
+    matrix: list[dict[str, str]] = []
+    try:
+        if alarm.get("NewStateValue") == "ALARM":
+            matrix = seen(settings, alarm)
+    except Exception as error:  # noqa: BLE001 - a page without its picture is still a page
+        _warn("the matrix could not be read; the page goes out without it", error)
+    try:
+        return compose(alarm, settings, matrix)
+    except Exception as error:  # noqa: BLE001 - and so is one without its words
+        _warn("the page could not be written; the alarm's own words go out", error)
+        return bare(alarm, settings)
+
+
+def over(alarm: dict[str, Any]) -> bool:
+    """Whether a trigger came so late that its alarm is in ALARM no longer; False where that cannot be found out.
+
+    A young one is not looked up: its resolve comes after it by itself, and CloudWatch may not know the new state everywhere yet.
+    """
+    try:
+        if datetime.now(UTC) - datetime.fromisoformat(alarm["StateChangeTime"]) < timedelta(seconds=STALE_S):
+            return False
+        answer = client("cloudwatch").describe_alarms(AlarmNames=[alarm["AlarmName"]], AlarmTypes=["MetricAlarm", "CompositeAlarm"])
+        found = [*answer.get("MetricAlarms", ()), *answer.get("CompositeAlarms", ())]
+        return bool(found) and all(each["StateValue"] != "ALARM" for each in found)
+    except Exception as error:  # noqa: BLE001 - the trigger is out; what follows is only tidier
+        _warn("the alarm's state could not be read; the incident stays open until its OK comes", error)
+        return False
+
+
+def news(alarm: dict[str, Any]) -> str | None:
+    """``trigger``, ``resolve``, or None where nobody has to know.
+
+    A return to OK resolves only what was in ALARM before: a new alarm that finds all well is no news.
+    """
+    state = alarm.get("NewStateValue", "")
+    return None if state == "OK" and alarm.get("OldStateValue") != "ALARM" else STATES.get(state)
 
 
 def compose(alarm: dict[str, Any], settings: dict[str, Any], matrix: list[dict[str, str]]) -> Page | None:
     """The page for CloudWatch's alarm message, or None where nobody has to know.
 
-    A return to OK resolves only what was in ALARM before: a new alarm that finds all well is no news. An alarm that the configuration does
-    not know is passed on as it is, with severity ``error``: nothing is lost.
+    An alarm that the configuration does not know is passed on as it is, with severity ``error``: nothing is lost.
     """
-    state = alarm.get("NewStateValue", "")
-    if state not in STATES or (state == "OK" and alarm.get("OldStateValue") != "ALARM"):
+    page = bare(alarm, settings)
+    if page is None:
         return None
-    name = alarm.get("AlarmName", "unknown")
-    incident = settings["incidents"].get(name) or {
-        "diagnosis": "unknown",
-        "severity": "error",
-        "subject": name,
-        "summary": f"{name}: {alarm.get('NewStateReason', '')}"[:200],
-        "description": alarm.get("AlarmDescription") or "",
-        "dedup_key": f"{settings['workload']}/{name}/{settings['region']}",
-        "runbook": None,
-    }
+    page = replace(page, seen_from=matrix, links=_links(settings))
+    incident = settings["incidents"].get(page.alarm["name"])
+    if incident is None:
+        return page
+    what_to_do = _what_to_do(incident["runbook"])
+    return replace(page, summary=incident["summary"], description=incident["description"], what_to_do=what_to_do)
+
+
+def bare(alarm: dict[str, Any], settings: dict[str, Any]) -> Page | None:
+    """The page in the alarm's own words, or None where nobody has to know; key and severity are its incident's, where that is known."""
+    event, name = news(alarm), str(alarm.get("AlarmName") or "unknown")
+    if event is None:
+        return None
+    known = settings["incidents"].get(name)
+    incident = known if isinstance(known, dict) else {}
+    workload, region, reason = settings["workload"], settings["region"], str(alarm.get("NewStateReason") or "")
     return Page(
-        event=STATES[state],
-        dedup_key=incident["dedup_key"],
-        severity=incident["severity"],
-        summary=incident["summary"],
-        workload=settings["workload"],
-        region=settings["region"],
-        subject=incident["subject"],
-        diagnosis=incident["diagnosis"],
-        since=alarm.get("StateChangeTime", ""),
-        description=incident["description"],
-        seen_from=matrix,
-        what_to_do=_what_to_do(incident["runbook"]),
-        links=_links(settings),
-        alarm={
-            "name": name,
-            "arn": alarm.get("AlarmArn", ""),
-            "region": settings["region"],
-            "reason": alarm.get("NewStateReason", ""),
-        },
+        event=event,
+        dedup_key=str(incident.get("dedup_key") or f"{workload}/{name}/{region}"),
+        severity=str(incident.get("severity") or "error"),
+        summary=f"{name}: {reason}"[:200],
+        workload=workload,
+        region=region,
+        subject=str(incident.get("subject") or name),
+        diagnosis=str(incident.get("diagnosis") or "unknown"),
+        since=str(alarm.get("StateChangeTime") or ""),
+        description=str(alarm.get("AlarmDescription") or ""),
+        alarm={"name": name, "arn": str(alarm.get("AlarmArn") or ""), "region": region, "reason": reason},
     )
 
 
@@ -125,7 +187,7 @@ def publish(page: Page, settings: dict[str, Any]) -> None:
     """Send the page to the topic of this Region."""
     machine = json.dumps(asdict(page))
     head = "Resolved" if page.event == "resolve" else page.severity.capitalize()
-    subject = f"{head}: {page.summary}".encode("ascii", "replace").decode()[:SUBJECT_LIMIT]
+    subject = " ".join(f"{head}: {page.summary}".split()).encode("ascii", "replace").decode()[:SUBJECT_LIMIT]
     human = text(page)
     bodies = {"default": machine, "email": human, "sms": subject, "email-json": machine}
     attributes = {"severity": page.severity, "event": page.event, "diagnosis": page.diagnosis, "workload": page.workload}
@@ -139,7 +201,7 @@ def publish(page: Page, settings: dict[str, Any]) -> None:
 
 
 def seen(settings: dict[str, Any], alarm: dict[str, Any]) -> list[dict[str, str]]:
-    """Each cell of the matrix in this Region's CloudWatch when the alarm changed; empty where it cannot be read, which stops no page.
+    """Each cell of the matrix in this Region's CloudWatch when the alarm changed. Raises where it cannot be read.
 
     A cell is ``up`` or ``down`` by its newest value; all cells of a vantage that has let its lease run out are ``silent``, however
     recent its last values are.
@@ -148,16 +210,10 @@ def seen(settings: dict[str, Any], alarm: dict[str, Any]) -> list[dict[str, str]
     cells = [(vantage, target) for vantage in vantages for target in settings["targets"]][: QUERY_LIMIT - len(vantages)]
     queries = [_query(f"c{i}", "Up", {"Workload": workload, "Vantage": v, "Target": t}) for i, (v, t) in enumerate(cells)]
     queries += [_query(f"v{i}", "Alive", {"Workload": workload, "Vantage": vantage}) for i, vantage in enumerate(vantages)]
-    try:
-        end = datetime.fromisoformat(alarm["StateChangeTime"])
-        answer = client("cloudwatch").get_metric_data(
-            MetricDataQueries=queries, StartTime=end - timedelta(seconds=FRESH_S), EndTime=end, ScanBy="TimestampDescending"
-        )
-    except (KeyError, ValueError, BotoCoreError, ClientError) as error:
-        print(
-            json.dumps({"level": "warning", "message": "the matrix could not be read; the page goes out without it", "error": str(error)})
-        )
-        return []
+    end = datetime.fromisoformat(alarm["StateChangeTime"])
+    answer = client("cloudwatch").get_metric_data(
+        MetricDataQueries=queries, StartTime=end - timedelta(seconds=FRESH_S), EndTime=end, ScanBy="TimestampDescending"
+    )
     return cells_at(end, answer["MetricDataResults"], cells, vantages)
 
 
@@ -216,7 +272,10 @@ def config() -> dict[str, Any]:
 
 @cache
 def client(service: str) -> Any:
-    """A client of this Region's ``service``, quick to give up: a page must not wait for a picture."""
+    """A client of this Region's ``service``, as patient as `PATIENCE` says."""
     endpoint = config().get("endpoints", {}).get(service)
-    short = Config(connect_timeout=2, read_timeout=5, retries={"max_attempts": 2, "mode": "standard"})
-    return boto3.client(service, region_name=config()["region"], endpoint_url=endpoint, config=short)
+    return boto3.client(service, region_name=config()["region"], endpoint_url=endpoint, config=PATIENCE[service])
+
+
+def _warn(message: str, error: Exception) -> None:
+    print(json.dumps({"level": "warning", "message": message, "error": f"{type(error).__name__}: {error}"}))

@@ -70,10 +70,10 @@ def _interfaces(network: Network, names: Names) -> list[Statement]:
 
 
 def notifier(names: Names) -> list[Statement]:
-    """The notifier: publish to one topic, read metrics, write its own log."""
+    """The notifier: publish to one topic, read metrics and alarms (composite ones need "*"), write its own log."""
     group = f"arn:aws:logs:{names.region}:{names.account}:log-group:/aws/lambda/{names.notifier}"
     return [
         allow("Page", ["sns:Publish"], [names.topic_arn("pages")]),
-        allow("Matrix", ["cloudwatch:GetMetricData"], ["*"]),
+        allow("Matrix", ["cloudwatch:GetMetricData", "cloudwatch:DescribeAlarms"], ["*"]),
         allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{group}:*"]),
     ]

@@ -13,9 +13,11 @@ import pytest
 
 from alarms.diagnosis import incidents
 from paging import bundle, notifier
-from topology import load
+from stacks.desired import desired
+from topology import load, loads
 
-TOPOLOGY = load(Path(__file__).parents[2] / "topology.yaml")
+EXAMPLE = Path(__file__).parents[2] / "topology.yaml"
+TOPOLOGY = load(EXAMPLE)
 SETTINGS = bundle.settings(TOPOLOGY, "us-west-2", incidents(TOPOLOGY, "us-west-2"), "retail")
 MATRIX = [{"vantage": "us-west-2", "target": "alb-us-east-1", "state": "down"}]
 
@@ -68,6 +70,44 @@ def test_an_unknown_alarm_is_passed_on() -> None:
     assert page is not None
     assert (page.diagnosis, page.severity) == ("unknown", "error")
     assert "because" in page.summary
+    assert page.links
+
+
+def test_the_barest_page_is_the_same_incident() -> None:
+    """What cannot be written in full is sent with the alarm's own words, under the same key and with the same severity."""
+    for state, before in (("ALARM", "OK"), ("OK", "ALARM")):
+        full, bare = notifier.compose(alarm(state, before), SETTINGS, MATRIX), notifier.bare(alarm(state, before), SETTINGS)
+        assert full is not None
+        assert bare is not None
+        assert (bare.event, bare.dedup_key, bare.severity, bare.subject) == (full.event, full.dedup_key, full.severity, full.subject)
+        assert "because" in notifier.text(bare)
+
+
+def test_a_page_without_its_picture_is_a_page() -> None:
+    """Here no configuration lies beside the module, so that no client can be made."""
+    page = notifier.page_for(alarm(), SETTINGS)
+    assert page is not None
+    assert (page.summary, page.seen_from) == ("us-east-1 does not serve retail", [])
+
+
+def test_the_notifier_is_quicker_than_its_time_is_over() -> None:
+    """Two messages and two looks, each as slow as it may be, end before Lambda ends the function."""
+
+    def worst(service: str) -> float:
+        config: Any = notifier.PATIENCE[service]
+        tries = config.retries["total_max_attempts"]
+        return float(tries * (config.connect_timeout + config.read_timeout) + (tries - 1))
+
+    template = desired(TOPOLOGY).regions["us-west-2"].parts["alarms"].template
+    assert 2 * (worst("cloudwatch") + worst("sns")) < template["Resources"]["Notifier"]["Properties"]["Timeout"]
+
+
+def test_the_notifier_does_not_ask_interface_endpoints() -> None:
+    """They answer within a VPC, in which it does not stand; an endpoint that is any other address is its own business."""
+    interface = "https://vpce-0123-abc.monitoring.us-west-2.vpce.amazonaws.com"
+    text = f"\nendpoints: {{us-west-2: {{cloudwatch: '{interface}', sns: 'http://127.0.0.1:4566'}}}}\n"
+    settings = bundle.settings(loads(EXAMPLE.read_text() + text), "us-west-2", {}, "retail")
+    assert settings["endpoints"] == {"sns": "http://127.0.0.1:4566"}
 
 
 def test_the_bundle_is_reproducible_and_complete() -> None:
