@@ -145,10 +145,13 @@ class Database:
         self.server.stop(signal.SIGKILL if how == "crash" else signal.SIGINT)
 
     def do_start(self) -> None:
-        """Start a stopped server again, in the role that its data has."""
-        if self.fenced:
-            raise Refusal(409, f"{self._region}/{self.name} is fenced: {read_writer(self._plan, self.name)} is the writer; have it follow")
+        """Start a stopped server again, in the role that its data has; a fenced one only if the file names its Region again."""
+        writer = read_writer(self._plan, self.name)
+        if self.fenced and writer != self._region:
+            raise Refusal(409, f"{self._region}/{self.name} is fenced: {writer} is the writer; have it follow")
         self.server.start()
+        if self.fenced:
+            self.fenced, self.source = False, ""
 
     def do_pause(self) -> None:
         """Stop replaying."""
@@ -323,6 +326,8 @@ class Keeper:
         """The control port's requests."""
         if (method, path) == ("GET", ("status",)):
             return {name: database.status() for name, database in self.databases.items()}
+        import psycopg
+
         if not path or path[0] not in self.databases:
             raise Refusal(404, f"no such path: /{'/'.join(path)}; databases are {', '.join(self.databases)}")
         database = self.databases[path[0]]
@@ -339,7 +344,7 @@ class Keeper:
             return await asyncio.get_running_loop().run_in_executor(self.threads[path[0]], lambda: action(**(body or {})))
         except TypeError as error:
             raise Refusal(400, f"{path[1]}: {error}") from error
-        except (PostgresError, OSError) as error:
+        except (PostgresError, OSError, psycopg.Error) as error:
             raise Refusal(503, f"{self.region}/{path[0]} {path[1]}: {error}") from error
 
 

@@ -340,11 +340,15 @@ class Server:
         return how
 
     def _catch_up(self, source: str, within_s: float = 3.0) -> None:
-        """Wait until everything that the writer has now is replayed here. Raises `PostgresError`."""
+        """Wait until everything that the writer has now is replayed here. Raises `PostgresError` where it is not in time, and OSError where
+        the writer does not say what it has: then the data here is no worse than another copy, and is left alone."""
         import psycopg
 
-        with psycopg.connect(source, autocommit=True) as connection:
-            (target,) = connection.execute("SELECT pg_current_wal_lsn()").fetchone() or (None,)
+        try:
+            with psycopg.connect(source, autocommit=True) as connection:
+                (target,) = connection.execute("SELECT pg_current_wal_lsn()").fetchone() or (None,)
+        except psycopg.Error as error:
+            raise ConnectionError(f"the writer of {self.data.name} does not say how far it is: {str(error).strip()}") from error
         deadline = time.monotonic() + within_s
         while self.query("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn AND EXISTS (SELECT FROM pg_stat_wal_receiver)", (target,)) != [
             (True,)

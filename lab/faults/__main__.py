@@ -10,8 +10,13 @@ HEAD = """\
 # Faults
 
 Made by `python -m lab.faults > docs/lab/faults.md`. `lab fault inject NAME [--region R]` breaks, `lab fault heal [NAME]` mends and waits
-until the part is whole. Faults may overlap and heal in any order; `tests/lab/test_faults_live.py` injects each for real, looks for its
-damage from outside, heals it and checks that everything is whole again.
+until the part is whole; `tests/lab/test_faults_live.py` injects each for real, looks for its damage from outside, heals it and checks that
+everything is whole again.
+
+Faults may overlap, and heal in any order, as long as they do not have to do with the same thing: two settings of one resolver, two releases
+of one service, a process that dies and what it had been told. Such a second one is refused, with the name of the fault to heal first.
+Healing all goes on where one fault cannot be healed, tries that one again after the others, and says what is left. A fault that could only
+be begun is undone.
 """
 
 

@@ -14,7 +14,10 @@ def _condition(name: str, sentence: str, shows: str, services: tuple[str | None,
     """A fault that is a condition on ``services`` of the Region's AWS (None: on all)."""
 
     def inject(ground: Ground, region: str) -> list[str]:
-        return [ground.impose(kind, region, service, **options) for service in services]
+        imposed: list[str] = []
+        ground.begun = imposed
+        imposed.extend(ground.impose(kind, region, service, **options) for service in services)
+        return imposed
 
     def heal(ground: Ground, _region: str, conditions: list[str]) -> None:
         for condition in conditions:
@@ -71,7 +74,7 @@ FAULTS = (
     ),
     _condition(
         "notifier-down",
-        "Lambda of one Region fails, and the notifier with it: pages fall back to SNS's plain text.",
+        "Lambda of one Region fails, and the notifier with it: its alarms are heard when Lambda is back and SNS tries again.",
         "Invoke of the Region's functions answers ServiceException",
         ("lambda",),
         "refuse",

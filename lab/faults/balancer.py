@@ -6,14 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab import admin
-from lab.faults.fault import Fault, Where
-from lab.faults.services import await_whole, scale, services
+from lab.faults.fault import Fault, Where, the
+from lab.faults.services import await_whole, lost_with_tasks, scale, services, tasks_of
 from lab.store.tls import VALID_DAYS
 
 if TYPE_CHECKING:
     from lab.faults.ground import Ground
 
 CLOSED_PORT = 1
+CHECK = the("the load balancer's health check in {region}")
+TARGETS = the("the load balancer's targets in {region}")
+CERTIFICATE = the("the load balancer's certificate in {region}")
 
 
 def _status(ground: Ground, region: str) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def _thaw(ground: Ground, region: str, _memory: None) -> None:
 
 def _empty(ground: Ground, region: str) -> int:
     desired = int(services(ground, region)["ui"]["desired"])
+    ground.begun = desired
     scale(ground, region, "ui", 0)
     ground.await_(f"{region}'s load balancer has no targets", lambda: not _status(ground, region)["targets"], 60.0)
     return desired
@@ -104,6 +108,7 @@ FAULTS = (
         Where.REGION,
         _kill,
         _start,
+        forgets=CHECK | TARGETS | CERTIFICATE,
     ),
     Fault(
         "alb-hanging",
@@ -122,6 +127,8 @@ FAULTS = (
         Where.REGION,
         _empty,
         _fill,
+        touches=tasks_of("ui"),
+        forgets=lost_with_tasks("ui"),
     ),
     Fault(
         "alb-health-check-wrong",
@@ -131,6 +138,7 @@ FAULTS = (
         Where.REGION,
         _mistake,
         _correct,
+        touches=CHECK,
     ),
     Fault(
         "alb-wrong-port",
@@ -140,6 +148,7 @@ FAULTS = (
         Where.REGION,
         _misdirect,
         _direct,
+        touches=TARGETS,
     ),
     Fault(
         "certificate-expiring",
@@ -149,6 +158,7 @@ FAULTS = (
         Where.REGION,
         partial(_certify, 3),
         partial(_certify, VALID_DAYS),
+        touches=CERTIFICATE,
     ),
     Fault(
         "certificate-expired",
@@ -158,5 +168,6 @@ FAULTS = (
         Where.REGION,
         partial(_certify, -1),
         partial(_certify, VALID_DAYS),
+        touches=CERTIFICATE,
     ),
 )

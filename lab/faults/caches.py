@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab import admin
 from lab.data import broker, rabbitmq
 from lab.data.cache import FAILS_OVER_AFTER_S
-from lab.faults.fault import Fault, Where
+from lab.faults.fault import Fault, Where, the
+from lab.faults.services import deploy, lost_with_tasks, roll_back, tasks_of
 from lab.plan import RABBITMQ
 from lab.store import names
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 FILLER = "crosswatch:filler:"
 FILLER_BYTES = 64 * 1024
 SLOW_REPLICATION_MS = 5000
+
+MEMORY = the("the cache's memory in {region}")
+REPLICATION = the("the cache's replication in {region}")
+MEMORY_ALARM = the("the broker's memory alarm in {region}")
+DISK_ALARM = the("the broker's disk alarm in {region}")
+CONSUMERS = the("the broker's consumers in {region}")
 
 
 def _kill(part: str, ground: Ground, region: str) -> None:
@@ -57,25 +65,16 @@ def _start_nodes(ground: Ground, region: str, _memory: None) -> None:
     _await_cache(ground, region)
 
 
-def _kill_primary(ground: Ground, region: str) -> str:
+def _strike_primary(fault: str, ground: Ground, region: str) -> str:
     primary = f"{region}/redis-{_primary(ground, region)}"
-    ground.processes.hold([primary], "redis-primary-down")
+    strike = ground.processes.freeze if fault == "redis-hanging" else ground.processes.hold
+    strike([primary], fault)
     return primary
 
 
-def _start_node(ground: Ground, region: str, node: str) -> None:
-    ground.processes.release([node], "redis-primary-down")
-    _await_cache(ground, region)
-
-
-def _freeze_primary(ground: Ground, region: str) -> str:
-    primary = f"{region}/redis-{_primary(ground, region)}"
-    ground.processes.freeze([primary], "redis-hanging")
-    return primary
-
-
-def _thaw_node(ground: Ground, region: str, node: str) -> None:
-    ground.processes.thaw([node], "redis-hanging")
+def _give_back(fault: str, ground: Ground, region: str, node: str) -> None:
+    give = ground.processes.thaw if fault == "redis-hanging" else ground.processes.release
+    give([node], fault)
     _await_cache(ground, region)
 
 
@@ -109,6 +108,7 @@ def _settings(ground: Ground, region: str) -> tuple[Any, dict[str, Any]]:
 def _shrink(ground: Ground, region: str) -> dict[str, Any]:
     """Leave the primary less memory than it uses, and nothing that it may evict; returns what it was."""
     client, before = _settings(ground, region)
+    ground.begun = before
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", int(client.info("memory")["used_memory"]) // 2)
     return before
@@ -117,6 +117,7 @@ def _shrink(ground: Ground, region: str) -> dict[str, Any]:
 def _overfill(ground: Ground, region: str) -> dict[str, Any]:
     """Write until something is evicted, whatever it is; returns the settings as they were."""
     client, before = _settings(ground, region)
+    ground.begun = before
     client.config_set("maxmemory-policy", "allkeys-lru")
     evicted = int(client.info("stats")["evicted_keys"])
     for number in range(2 * int(before["settings"]["maxmemory"]) // FILLER_BYTES):
@@ -147,28 +148,52 @@ def _alarm(kind: str, on: bool, ground: Ground, region: str, _memory: None = Non
 
 
 def _stick(ground: Ground, region: str) -> None:
-    """Consume the queue of order events and acknowledge nothing."""
+    """Consume the queue of order events and acknowledge nothing. Raises ConnectionError where the broker does not let us."""
     import pika
+    from pika.exceptions import AMQPError
 
     from lab.store.events import QUEUE
 
     credentials = pika.PlainCredentials("retail", "retail")
-    port = ground.region(region).amqp_port
-
-    def consume(stopping: Any) -> None:
-        connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port, credentials=credentials, heartbeat=60))
+    address = pika.ConnectionParameters(
+        "127.0.0.1", ground.region(region).amqp_port, credentials=credentials, heartbeat=60, blocked_connection_timeout=10
+    )
+    try:
+        connection = pika.BlockingConnection(address)
         channel = connection.channel()
         for index in range(9):  # more than the real consumers, so that most events come here
             channel.basic_consume(QUEUE, lambda *_: None, consumer_tag=f"stuck-{index}")
-        while not stopping.is_set():
-            connection.process_data_events(time_limit=0.2)
-        connection.close()
+    except AMQPError as error:
+        raise ConnectionError(f"the broker of {region} takes no consumer: {error!r}") from error
 
-    ground.keep_doing(f"stuck consumer in {region}", consume)
+    def hold(stopping: Any) -> None:
+        with contextlib.suppress(AMQPError):  # the broker died: it has taken its messages back
+            while not stopping.is_set():
+                connection.process_data_events(time_limit=0.2)
+            connection.close()
+
+    ground.keep_doing(f"stuck consumer in {region}", hold)
 
 
 def _let_go(ground: Ground, region: str, _memory: None) -> None:
     ground.stop_doing(f"stuck consumer in {region}")
+
+
+def _deafen(ground: Ground, region: str) -> None:
+    """Deploy Orders without its consumer, and wait until the queue has none."""
+    deploy("orders", {"RETAIL_ORDERS_CONSUMER": "off"}, ground, region)
+    ground.await_(f"the consumer of {region} is gone", lambda: _consumers(ground, region) == 0)
+
+
+def _attend(ground: Ground, region: str, _memory: None) -> None:
+    roll_back("orders", ground, region, None)
+    ground.await_(f"the queue of {region} has a consumer", lambda: _consumers(ground, region) > 0)
+
+
+def _consumers(ground: Ground, region: str) -> int:
+    """How many consumers the queue of order events has."""
+    queues = broker.queues(ground.region(region).amqp_admin_port)
+    return sum(int(queue.get("consumers", 0)) for queue in queues if queue["name"] == names.QUEUE)
 
 
 def _direction(state: dict[str, Any], ground: Ground, region: str, _memory: None = None) -> None:
@@ -187,6 +212,7 @@ FAULTS = (
         Where.REGION,
         _kill_nodes,
         _start_nodes,
+        forgets=MEMORY,
     ),
     Fault(
         "redis-primary-down",
@@ -195,8 +221,9 @@ FAULTS = (
         "with all carts but those that it had not got.",
         "connections to the primary endpoint break, then lead to the other node; IsMaster moves, DescribeEvents tells of the failover",
         Where.REGION,
-        _kill_primary,
-        _start_node,
+        partial(_strike_primary, "redis-primary-down"),
+        partial(_give_back, "redis-primary-down"),
+        forgets=MEMORY,
     ),
     Fault(
         "redis-hanging",
@@ -205,8 +232,9 @@ FAULTS = (
         "promoted.",
         "commands to Redis time out until the failover; the node has no metrics",
         Where.REGION,
-        _freeze_primary,
-        _thaw_node,
+        partial(_strike_primary, "redis-hanging"),
+        partial(_give_back, "redis-hanging"),
+        forgets=MEMORY,
     ),
     Fault(
         "redis-failover",
@@ -216,6 +244,7 @@ FAULTS = (
         Where.REGION,
         _fail_over,
         _await_failover,
+        forgets=MEMORY,
     ),
     Fault(
         "redis-replication-cut",
@@ -225,6 +254,7 @@ FAULTS = (
         Where.REGION,
         partial(_replicate, True),
         partial(_replicate, False),
+        touches=REPLICATION,
     ),
     Fault(
         "redis-full",
@@ -234,6 +264,7 @@ FAULTS = (
         Where.REGION,
         _shrink,
         _empty,
+        touches=MEMORY,
     ),
     Fault(
         "redis-evicting",
@@ -243,6 +274,7 @@ FAULTS = (
         Where.REGION,
         _overfill,
         _empty,
+        touches=MEMORY,
     ),
     Fault(
         "broker-down",
@@ -252,6 +284,7 @@ FAULTS = (
         Where.REGION,
         partial(_kill, "amqp"),
         partial(_start, "amqp"),
+        forgets=MEMORY_ALARM | DISK_ALARM | CONSUMERS,
     ),
     Fault(
         "broker-blocked",
@@ -261,6 +294,7 @@ FAULTS = (
         Where.REGION,
         partial(_alarm, "memory", True),
         partial(_alarm, "memory", False),
+        touches=MEMORY_ALARM,
     ),
     Fault(
         "broker-disk-full",
@@ -270,6 +304,7 @@ FAULTS = (
         Where.REGION,
         partial(_alarm, "disk", True),
         partial(_alarm, "disk", False),
+        touches=DISK_ALARM,
     ),
     Fault(
         "orders-consumer-stuck",
@@ -279,6 +314,18 @@ FAULTS = (
         Where.REGION,
         _stick,
         _let_go,
+        touches=CONSUMERS,
+    ),
+    Fault(
+        "orders-consumer-gone",
+        "broker",
+        "A release of Orders that publishes its events and has lost their consumer, in one Region: the queue is fed, and nobody takes.",
+        "ConsumerCount of the queue is 0; MessageCount and MessageReadyCount rise",
+        Where.REGION,
+        _deafen,
+        _attend,
+        touches=CONSUMERS | tasks_of("orders"),
+        forgets=lost_with_tasks("orders"),
     ),
     Fault(
         "carts-replication-cut",
@@ -288,6 +335,7 @@ FAULTS = (
         Where.REGION,
         partial(_direction, {"cut": True}),
         partial(_direction, {"cut": False}),
+        touches=the("whether carts are replicated"),
     ),
     Fault(
         "carts-replication-slow",
@@ -297,5 +345,6 @@ FAULTS = (
         Where.REGION,
         partial(_direction, {"delay_ms": SLOW_REPLICATION_MS}),
         partial(_direction, {"delay_ms": 0}),
+        touches=the("how late carts are replicated"),
     ),
 )

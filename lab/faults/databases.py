@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab import admin
 from lab.data.aurora import read_writer, set_writer
-from lab.faults.fault import Fault, Where
+from lab.faults.fault import Fault, Where, the
+from lab.faults.regions import LINKS, SLOWNESS
 from lab.plan import DATABASES
 from lab.store import names
 
@@ -64,7 +65,7 @@ def _start_writer(database: str, ground: Ground, _region: str, writer: str) -> N
 
 
 def _on_standbys(database: str, what: str, ground: Ground, _region: str) -> list[str]:
-    standbys = _standbys(ground, database)
+    ground.begun = standbys = _standbys(ground, database)
     for region in standbys:
         body = {"ms": round(1000 * ground.plan.clock.wall_seconds(LAG_LAB_S))} if what == "delay" else None
         _tell(ground, region, database, what, body)
@@ -113,8 +114,17 @@ def _half_way(database: str, ground: Ground, _region: str) -> str:
 
 
 def _back(database: str, ground: Ground, _region: str, writer: str) -> None:
-    if status(ground, writer, database)["role"] == "writer":
+    """Have the endpoint lead to the old writer again and the old writer write, unless somebody finished the failover meanwhile.
+
+    A writer that was lost and came back while the endpoint led elsewhere is fenced; one that was made to follow is a reader.
+    """
+    if not any(status(ground, region, database)["role"] == "writer" for region in ground.others(writer)):
         set_writer(ground.plan, database, writer)
+        match status(ground, writer, database)["role"]:
+            case "fenced":
+                _tell(ground, writer, database, "start")
+            case "reader":
+                _tell(ground, writer, database, "promote")
     _await_replication(ground, database)
 
 
@@ -134,6 +144,7 @@ def _link(link: dict[str, Any], ground: Ground, region: str, _memory: None = Non
 
 def _of(database: str) -> tuple[Fault, ...]:
     title = database.capitalize()
+    roles = _roles(database)
     return (
         Fault(
             f"{database}-writer-down",
@@ -143,6 +154,7 @@ def _of(database: str) -> tuple[Fault, ...]:
             Where.LAB,
             partial(_crash_writer, database),
             partial(_start_writer, database),
+            touches=roles,
         ),
         Fault(
             f"{database}-replication-paused",
@@ -152,6 +164,7 @@ def _of(database: str) -> tuple[Fault, ...]:
             Where.LAB,
             partial(_on_standbys, database, "pause"),
             partial(_undo_on_standbys, database, "resume"),
+            touches=roles,
         ),
         Fault(
             f"{database}-replication-cut",
@@ -161,6 +174,7 @@ def _of(database: str) -> tuple[Fault, ...]:
             Where.LAB,
             partial(_on_standbys, database, "cut"),
             partial(_undo_on_standbys, database, "mend"),
+            touches=roles,
         ),
         Fault(
             f"{database}-lag",
@@ -170,8 +184,14 @@ def _of(database: str) -> tuple[Fault, ...]:
             Where.LAB,
             partial(_on_standbys, database, "delay"),
             partial(_undo_on_standbys, database, "delay"),
+            touches=roles,
         ),
     )
+
+
+def _roles(database: str) -> frozenset[str]:
+    """What the faults of a global database touch: each waits, when it is healed, until the standbys replicate from the writer."""
+    return the(f"the writer of {database} and its standbys")
 
 
 FAULTS = (
@@ -184,6 +204,7 @@ FAULTS = (
         Where.LAB,
         partial(_second_writer, "orders"),
         partial(_one_writer, "orders"),
+        touches=_roles("orders"),
     ),
     Fault(
         "orders-failover-stuck",
@@ -193,6 +214,7 @@ FAULTS = (
         Where.LAB,
         partial(_half_way, "orders"),
         partial(_back, "orders"),
+        touches=_roles("orders"),
     ),
     Fault(
         "orders-endpoint-stale",
@@ -202,6 +224,7 @@ FAULTS = (
         Where.REGION,
         partial(_pin, "orders"),
         partial(_unpin, "orders"),
+        touches=the("the writer endpoint of orders in {region}"),
     ),
     Fault(
         "peering-refused",
@@ -211,6 +234,7 @@ FAULTS = (
         Where.REGION,
         partial(_link, {"state": "refused"}),
         partial(_link, {"state": "up"}),
+        touches=the(LINKS),
     ),
     Fault(
         "peering-slow",
@@ -220,5 +244,6 @@ FAULTS = (
         Where.REGION,
         partial(_link, {"delay_ms": 300}),
         partial(_link, {"delay_ms": 0}),
+        touches=the(SLOWNESS),
     ),
 )

@@ -30,6 +30,11 @@ class Fault:
     ``inject(ground, region)`` breaks it for real and returns what healing needs to know (anything JSON can hold);
     ``heal(ground, region, memory)`` mends it completely and waits until it is. For `Where.LAB` the region is ``""``.
     ``shows`` says where the damage is to be seen, in the system's own protocol or metrics.
+
+    ``touches`` names what it sets and healing puts back: two faults that touch the same would undo one another and are not in force
+    together. ``forgets`` names what is lost when it strikes, as a process takes its settings along: nothing that touches those either.
+    ``{region}`` in a name stands for the Region that is struck, or for every Region where the fault strikes the lab. A fault that only
+    holds processes down, or puts a condition on AWS, needs neither: those have an owner each.
     """
 
     name: str
@@ -39,6 +44,24 @@ class Fault:
     where: Where
     inject: Inject
     heal: Heal
+    touches: frozenset[str] = frozenset()
+    forgets: frozenset[str] = frozenset()
+
+    def clash(self, region: str, other: Fault, its_region: str, regions: Iterable[str]) -> str:
+        """What cannot be both this fault's in ``region`` and ``other``'s in ``its_region``, or nothing."""
+        every = tuple(regions)
+        mine, its = _named(self.touches, region, every), _named(other.touches, its_region, every)
+        lost = (mine & _named(other.forgets, its_region, every)) | (its & _named(self.forgets, region, every))
+        return min((mine & its) | lost, default="")
+
+
+def the(*names: str) -> frozenset[str]:
+    """Names for ``touches`` and ``forgets``."""
+    return frozenset(names)
+
+
+def _named(names: Iterable[str], region: str, every: tuple[str, ...]) -> set[str]:
+    return {name.format(region=each) for name in names for each in ((region,) if region else every)}
 
 
 class Catalogue:

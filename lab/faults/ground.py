@@ -20,11 +20,15 @@ class NotHealed(Exception):
 
 
 class Ground:
-    """One running lab, as a fault sees it."""
+    """One running lab, as a fault sees it.
+
+    ``begun``: what healing needs to know of the injection that is under way, set before it changes anything in more than one step.
+    """
 
     def __init__(self, plan: LabPlan, supervisor: Supervisor) -> None:
         self.plan = plan
         self.processes = supervisor
+        self.begun: Any = None
         self._doing: dict[str, tuple[threading.Event, threading.Thread]] = {}
 
     def region(self, name: str) -> Any:
@@ -69,10 +73,11 @@ class Ground:
         thread.start()
 
     def stop_doing(self, what: str) -> None:
-        """End what `keep_doing` began, and wait until it has ended."""
-        stopping, thread = self._doing.pop(what)
-        stopping.set()
-        thread.join(10)
+        """End what `keep_doing` began, if it did, and wait until it has ended."""
+        if what in self._doing:
+            stopping, thread = self._doing.pop(what)
+            stopping.set()
+            thread.join(10)
 
     def await_(self, what: str, is_true: Callable[[], bool], within_s: float = 30.0) -> None:
         """Wait until ``is_true()``; OSError and a part's refusal mean "not yet". Raises `NotHealed`."""

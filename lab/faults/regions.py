@@ -5,14 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab import admin
-from lab.faults.fault import Fault, Where
+from lab.faults.fault import Fault, Where, the
+from lab.plan import SERVICES
 
 if TYPE_CHECKING:
     from lab.faults.ground import Ground
 
+LINKS, SLOWNESS = "whether the peering lets anything pass", "how slow the peering is"
+IN_PROCESSES = the(
+    *(f"{what} of {service} in {{region}}" for service in SERVICES for what in ("the tasks", "the conduct")),
+    *(f"the load balancer's {what} in {{region}}" for what in ("health check", "targets", "certificate")),
+    *(f"the cache's {what} in {{region}}" for what in ("memory", "replication")),
+    *(f"the broker's {what} in {{region}}" for what in ("memory alarm", "disk alarm", "consumers")),
+    "the writer endpoint of orders in {region}",
+    LINKS,
+    SLOWNESS,
+)
+"""What the processes of a Region are told, and forget when they end."""
+
 
 def _lose(ground: Ground, region: str) -> str:
-    condition = ground.impose("down", region)
+    ground.begun = condition = ground.impose("down", region)
     ground.processes.hold(ground.processes.names(region=region), f"region-down/{region}")
     return condition
 
@@ -45,6 +58,7 @@ FAULTS = (
         Where.REGION,
         _lose,
         _return,
+        forgets=IN_PROCESSES,
     ),
     Fault(
         "region-cut-off",
@@ -54,5 +68,6 @@ FAULTS = (
         Where.REGION,
         _cut,
         _reconnect,
+        touches=the(LINKS),
     ),
 )

@@ -6,11 +6,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab import admin
-from lab.faults.fault import Fault, Where
+from lab.faults.fault import Fault, Where, the
 from lab.topology import lab_topology
 
 if TYPE_CHECKING:
     from lab.faults.ground import Ground
+
+CONTROL = the("the routing control of {region}")
+CLUSTER = the("the endpoints of the recovery cluster")
+NAME_SERVERS = the("the name servers")
+RESOLVER = the("the resolver of {region}")
 
 
 def _name_servers(fault: str, ground: Ground, _region: str) -> None:
@@ -91,6 +96,7 @@ FAULTS = (
         Where.REGION,
         _drain,
         _enable,
+        touches=CONTROL,
     ),
     Fault(
         "all-controls-off",
@@ -100,6 +106,7 @@ FAULTS = (
         Where.LAB,
         _all_off,
         _all_on,
+        touches=CONTROL,
     ),
     Fault(
         "arc-endpoint-down",
@@ -109,6 +116,7 @@ FAULTS = (
         Where.LAB,
         partial(_cluster, 1),
         _whole_cluster,
+        touches=CLUSTER,
     ),
     Fault(
         "arc-down",
@@ -118,6 +126,7 @@ FAULTS = (
         Where.LAB,
         partial(_cluster, None),
         _whole_cluster,
+        touches=CLUSTER,
     ),
     Fault(
         "dns-down",
@@ -127,6 +136,7 @@ FAULTS = (
         Where.LAB,
         partial(_name_servers, "down"),
         _whole_name_servers,
+        touches=NAME_SERVERS,
     ),
     Fault(
         "dns-stuck",
@@ -136,6 +146,7 @@ FAULTS = (
         Where.LAB,
         partial(_name_servers, "stuck"),
         _whole_name_servers,
+        touches=NAME_SERVERS,
     ),
     Fault(
         "resolver-down",
@@ -145,6 +156,7 @@ FAULTS = (
         Where.REGION,
         partial(_resolver, {"down": True}),
         _whole_resolver,
+        touches=RESOLVER,
     ),
     Fault(
         "resolver-servfail",
@@ -154,6 +166,7 @@ FAULTS = (
         Where.REGION,
         partial(_resolver, {"servfail": True}),
         _whole_resolver,
+        touches=RESOLVER,
     ),
     Fault(
         "resolver-slow",
@@ -163,6 +176,7 @@ FAULTS = (
         Where.REGION,
         partial(_resolver, {"delay_s": 2.0}),
         _whole_resolver,
+        touches=RESOLVER,
     ),
     Fault(
         "ttl-ignored",
@@ -172,5 +186,6 @@ FAULTS = (
         Where.REGION,
         partial(_resolver, {"least_ttl_s": 3600.0}),
         _whole_resolver,
+        touches=RESOLVER,
     ),
 )

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab import admin
-from lab.faults.fault import Fault, Where
+from lab.faults.fault import Fault, Where, the
 from lab.plan import SERVICES
 
 if TYPE_CHECKING:
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 SLOW_MS = 1500
 LEAK_MB_PER_MIN = 60
 WHOLE_WITHIN_S = 60.0
+
+
+def tasks_of(service: str) -> frozenset[str]:
+    """What a fault touches that starts, stops or freezes a service's tasks."""
+    return the(f"the tasks of {service} in {{region}}")
+
+
+def conduct_of(service: str) -> frozenset[str]:
+    """What a fault touches that has the tasks that run behave in some way."""
+    return the(f"the conduct of {service} in {{region}}")
+
+
+def lost_with_tasks(service: str) -> frozenset[str]:
+    """What new tasks know nothing of. Those of UI are registered as targets by themselves, at their right port."""
+    return conduct_of(service) | (the("the load balancer's targets in {region}") if service == "ui" else the())
 
 
 def services(ground: Ground, region: str) -> dict[str, Any]:
@@ -41,6 +56,7 @@ def scale(ground: Ground, region: str, service: str, desired: int) -> None:
 def _lose(service: str, ground: Ground, region: str) -> int:
     """Kill all tasks and have none come back; returns how many there should be."""
     status = services(ground, region)[service]
+    ground.begun = int(status["desired"])
     scale(ground, region, service, 0)
     for task in status["tasks"]:
         _signal(ground, region, task["id"], "kill")
@@ -64,13 +80,15 @@ def _calm(service: str, ground: Ground, region: str, _memory: None) -> None:
     await_whole(ground, region, service)
 
 
-def _deploy(service: str, environment: dict[str, str], ground: Ground, region: str) -> None:
+def deploy(service: str, environment: dict[str, str], ground: Ground, region: str) -> None:
+    """Roll out a release with ``environment`` added, and wait until it runs, unless it cannot."""
     admin.call(ground.region(region).ecs_port, "POST", f"/services/{service}/deploy", {"environment": environment})
     if environment.get("RETAIL_DEFECT") != "crash":
         await_whole(ground, region, service)
 
 
-def _roll_back(service: str, ground: Ground, region: str, _memory: None) -> None:
+def roll_back(service: str, ground: Ground, region: str, _memory: None) -> None:
+    """Roll out the release without additions again."""
     admin.call(ground.region(region).ecs_port, "POST", f"/services/{service}/rollback")
     await_whole(ground, region, service)
 
@@ -111,6 +129,8 @@ def _of(service: str) -> tuple[Fault, ...]:
             Where.REGION,
             partial(_lose, service),
             partial(_scale_back, service),
+            touches=tasks_of(service),
+            forgets=lost_with_tasks(service),
         ),
         Fault(
             f"{service}-slow",
@@ -120,6 +140,7 @@ def _of(service: str) -> tuple[Fault, ...]:
             Where.REGION,
             partial(_disturb, service, f"latency/{SLOW_MS}"),
             partial(_calm, service),
+            touches=conduct_of(service),
         ),
         Fault(
             f"{service}-erroring",
@@ -129,6 +150,7 @@ def _of(service: str) -> tuple[Fault, ...]:
             Where.REGION,
             partial(_disturb, service, "status/500"),
             partial(_calm, service),
+            touches=conduct_of(service),
         ),
     )
 
@@ -143,6 +165,7 @@ FAULTS = (
         Where.REGION,
         partial(_disturb, "ui", "body"),
         partial(_calm, "ui"),
+        touches=conduct_of("ui"),
     ),
     Fault(
         "ui-without-assets",
@@ -150,8 +173,10 @@ FAULTS = (
         "UI is deployed without its style sheets and pictures in one Region: pages answer 200 and look broken.",
         "/assets/… answers 404, the pages 200",
         Where.REGION,
-        partial(_deploy, "ui", {"RETAIL_ASSETS": "/nonexistent"}),
-        partial(_roll_back, "ui"),
+        partial(deploy, "ui", {"RETAIL_ASSETS": "/nonexistent"}),
+        partial(roll_back, "ui"),
+        touches=tasks_of("ui"),
+        forgets=lost_with_tasks("ui"),
     ),
     Fault(
         "orders-bad-deploy",
@@ -159,8 +184,10 @@ FAULTS = (
         "A release of Orders that answers every request with 500 is rolled out in one Region.",
         "Orders has a new revision; its 5xx rise",
         Where.REGION,
-        partial(_deploy, "orders", {"RETAIL_DEFECT": "status/500"}),
-        partial(_roll_back, "orders"),
+        partial(deploy, "orders", {"RETAIL_DEFECT": "status/500"}),
+        partial(roll_back, "orders"),
+        touches=tasks_of("orders"),
+        forgets=lost_with_tasks("orders"),
     ),
     Fault(
         "catalog-stuck-deploy",
@@ -168,8 +195,10 @@ FAULTS = (
         "A release of Catalog whose tasks crash at once: the rollout never ends, the old tasks go on serving.",
         "DeploymentCount of catalog is 2; ECS reports failed starts",
         Where.REGION,
-        partial(_deploy, "catalog", {"RETAIL_DEFECT": "crash"}),
-        partial(_roll_back, "catalog"),
+        partial(deploy, "catalog", {"RETAIL_DEFECT": "crash"}),
+        partial(roll_back, "catalog"),
+        touches=tasks_of("catalog"),
+        forgets=lost_with_tasks("catalog"),
     ),
     Fault(
         "checkout-unhealthy",
@@ -179,15 +208,18 @@ FAULTS = (
         Where.REGION,
         partial(_disturb, "checkout", "health"),
         partial(_calm, "checkout"),
+        touches=tasks_of("checkout"),
+        forgets=lost_with_tasks("checkout"),
     ),
     Fault(
         "carts-memory-leak",
         "services",
-        f"Carts loses {LEAK_MB_PER_MIN} MB of memory a minute in one Region.",
-        "MemoryUtilization of carts rises steadily",
+        f"Carts loses {LEAK_MB_PER_MIN} MB of memory a minute in one Region, until a task has used up what it may and is killed.",
+        "MemoryUtilization of carts rises steadily; in the end ECS says OutOfMemoryError and starts a new task",
         Where.REGION,
         partial(_disturb, "carts", f"leak/{LEAK_MB_PER_MIN}"),
         partial(_calm, "carts"),
+        touches=conduct_of("carts"),
     ),
     Fault(
         "catalog-hanging",
@@ -197,5 +229,7 @@ FAULTS = (
         Where.REGION,
         partial(_freeze, "catalog"),
         partial(_thaw, "catalog"),
+        touches=tasks_of("catalog"),
+        forgets=lost_with_tasks("catalog"),
     ),
 )

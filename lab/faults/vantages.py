@@ -78,6 +78,7 @@ def _plug_in(ground: Ground, region: str, _memory: None) -> None:
 def _hurry(ground: Ground, region: str) -> int:
     client = ground.client("synthetics", region)
     canary = _probe(ground, region)
+    ground.begun = int(canary["RunConfig"]["TimeoutInSeconds"])
     client.update_canary(Name=canary["Name"], RunConfig={"TimeoutInSeconds": 3})
     _await_update(ground, region)
     return int(canary["RunConfig"]["TimeoutInSeconds"])

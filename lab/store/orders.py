@@ -9,11 +9,13 @@ An order is synthetic when the request that placed it carries a canary's mark (s
 their own column and log line, and are never counted as customers' orders.
 
 Environment: PORT, AWS_REGION, RETAIL_ORDERS_READER, RETAIL_ORDERS_WRITER (libpq connection strings), RETAIL_ORDERS_AMQP (amqp://…).
+RETAIL_ORDERS_CONSUMER=off: a release that has lost its consumer, and only publishes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -159,7 +161,8 @@ def shipped(body: bytes) -> None:
 
 if __name__ == "__main__":
     broker = setting("RETAIL_ORDERS_AMQP")
-    consume(broker, shipped)
+    if os.environ.get("RETAIL_ORDERS_CONSUMER") != "off":
+        consume(broker, shipped)
     serve(
         application(
             Endpoint(setting("RETAIL_ORDERS_READER")), Endpoint(setting("RETAIL_ORDERS_WRITER")), Outbox(broker), setting("AWS_REGION")

@@ -205,9 +205,16 @@ class Fleet:
                     self._rejoin(database, member)
 
     def _rejoin(self, database: Global, member: Member) -> None:
+        """Have a member follow the writer; later, while the server that the endpoint leads to does not write: whoever followed it would
+        leave the database without a writer."""
         writer = self.writer(database.database)
         status = self.status(member)
-        if status is None or self._world.is_down(writer):
+        if status is not None and member.region == writer and status["role"] == "writer":
+            member.behind = False  # it was fenced, and leads again
+        if not member.behind or status is None:
+            return
+        leader = self.status(database.members[writer])
+        if leader is None or leader["role"] != "writer" or not leader["answering"]:
             return
         try:
             if member.owes_snapshot:
