@@ -245,6 +245,9 @@ def _stores() -> dict[str, Expectation]:
         "redis-replication-cut": _nobody("the primary serves; what a failover would lose, nobody misses yet"),
         **{f"broker-{how}": _nobody(OUTBOX) for how in ("down", "blocked", "disk-full")},
         "orders-consumer-stuck": _nobody("events wait; somebody does consume, so no ticket either", may=frozenset({"unconsumed"})),
+        "orders-consumer-gone": _nobody(
+            "customers notice nothing, and the warehouse gets no order", tickets=frozenset({"unconsumed"}), within_s=600
+        ),
         "carts-replication-cut": _nobody("carts are served in both Regions", may=frozenset({"replication"})),
         "carts-replication-slow": _nobody("5 s are within what was promised"),
     }
