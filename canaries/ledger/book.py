@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LOST_KEPT: Final = 500
+LOST_CHASED_S: Final = 3 * 86400.0
+LOST_CHASED_PER_RUN: Final = 25
+INTENT_KEPT_S: Final = 86400.0
 
 
 class Seen(StrEnum):
@@ -37,6 +40,19 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Intent:
+    """An order that is about to be placed and has no id yet; it stays in the book where the store's answer did not come.
+
+    ``mark`` is part of the order's e-mail address, ``begun`` epoch seconds; ``told``: some run has failed for it.
+    """
+
+    mark: str
+    begun: float
+    trace: str = ""
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """An order that is gone: acknowledged once, absent from Regions that have later ones."""
 
@@ -49,14 +65,33 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """The orders that a ledger has to account for, oldest first, and those it had to give up as lost."""
+    """The orders that a ledger has to account for, oldest first, those it had to give up as lost, and those of which it does not know
+    whether they were placed."""
 
     open: tuple[Order, ...] = ()
     lost: tuple[Lost, ...] = ()
+    intents: tuple[Intent, ...] = ()
 
-    def placed(self, order: Order) -> Book:
-        """With one more order."""
-        return replace(self, open=(*self.open, order))
+    @property
+    def unsettled(self) -> int:
+        """How many orders may be in the store on this ledger's account."""
+        return len(self.open) + len(self.intents)
+
+    def intending(self, intent: Intent) -> Book:
+        """With an order that is about to be placed."""
+        return replace(self, intents=(*self.intents, intent))
+
+    def settled(self, marks: Sequence[str]) -> Book:
+        """Without these intents: what became of them is known, or they are too old."""
+        return replace(self, intents=tuple(each for each in self.intents if each.mark not in marks))
+
+    def told(self) -> Book:
+        """With all intents marked as reported."""
+        return replace(self, intents=tuple(replace(each, told=True) for each in self.intents))
+
+    def placed(self, order: Order, mark: str = "") -> Book:
+        """With one more order, in place of its intent."""
+        return replace(self.settled([mark]), open=(*self.open, order))
 
     def without(self, ids: Sequence[str]) -> Book:
         """Without orders that are accounted for."""
@@ -77,6 +112,7 @@ class Book:
             "version": 1,
             "open": [{name: getattr(order, name) for name in Order.__dataclass_fields__} for order in self.open],
             "lost": [{name: getattr(each, name) for name in Lost.__dataclass_fields__} for each in self.lost],
+            "intents": [{name: getattr(each, name) for name in Intent.__dataclass_fields__} for each in self.intents],
         }
 
     @classmethod
@@ -87,6 +123,7 @@ class Book:
         return cls(
             tuple(Order(**each) for each in data["open"]),
             tuple(Lost(**{**each, "missing_in": tuple(each["missing_in"])}) for each in data["lost"]),
+            tuple(Intent(**each) for each in data.get("intents", ())),
         )
 
 
@@ -116,6 +153,19 @@ def lost(book: Book, seen: Sightings, now: float) -> list[Lost]:
 def due(book: Book, now: float, keep_s: float) -> list[Order]:
     """The orders to delete: old enough, or already half deleted."""
     return [order for order in book.open if order.leaving or now - order.acknowledged >= keep_s]
+
+
+def chased(book: Book, now: float) -> list[str]:
+    """The lost orders to delete all the same, by id: one that comes back, with an old primary or because it was only late, would stay for
+    ever. Those that were given up in the last days; where they are many, a part of them, which turns with the second."""
+    young = [each.id for each in book.lost if now - each.noticed < LOST_CHASED_S]
+    first = int(now) % len(young) if young else 0
+    return (young[first:] + young[:first])[:LOST_CHASED_PER_RUN]
+
+
+def expired(book: Book, now: float) -> list[Intent]:
+    """The intents that are given up: nothing will be heard of them any more."""
+    return [each for each in book.intents if now - each.begun >= INTENT_KEPT_S]
 
 
 def loss_window(book: Book, gone: Sequence[Lost]) -> tuple[float | None, float] | None:
