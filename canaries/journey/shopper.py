@@ -8,9 +8,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
+from urllib3.exceptions import HTTPError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ class JourneyError(Exception):
 
 @dataclass(slots=True)
 class Shopper:
-    """A shopper at a browser. ``order_id`` is set once the store has thanked for an order."""
+    """A shopper at a browser. ``confirmed``: the last button was pressed; ``order_id`` is set once the store has thanked for an order."""
 
     browser: Any
     url: str
@@ -43,6 +44,7 @@ class Shopper:
     product: str = ""
     price: str = ""
     order_id: str = ""
+    confirmed: bool = False
     steps: tuple[tuple[str, Callable[[], None]], ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,10 +118,20 @@ class Shopper:
 
     def order(self) -> None:
         """The order is placed and thanked for, with its number."""
-        self._press('form[action="/checkout/confirm"] button')
+        button = self.browser.find_element(By.CSS_SELECTOR, 'form[action="/checkout/confirm"] button')
+        self.confirmed = True
+        button.click()
         self._until(lambda: UUID.search(self._text()), "an order number")
         found = UUID.search(self._text())
         self.order_id = found.group() if found else ""
+
+    def late_number(self) -> str:
+        """The order's number where it shows by now, for who gave up waiting for it; empty where it does not, or the browser is gone."""
+        try:
+            found = UUID.search(self._text())
+        except (WebDriverException, OSError, HTTPError):
+            return ""
+        return found.group() if found else ""
 
     # ------------------------------------------------------------------ seeing
 
