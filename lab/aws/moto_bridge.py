@@ -7,6 +7,7 @@ never leave the process.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import importlib.util
 import io
 import logging
@@ -58,9 +59,11 @@ RIGHT: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
+MOST_HOSTS = 1000  # services times Regions, which are fewer; a path may look like a host to moto
 _HOP_HEADERS = {"content-length", "connection", "transfer-encoding", "server", "date"}
 
 
+@functools.lru_cache(maxsize=4096)
 def is_right(service: str, operation: str) -> bool:
     """Whether moto may answer ``operation`` (botocore's name) of ``service``."""
     return any(fnmatch.fnmatchcase(operation, pattern) for pattern in RIGHT.get(service, ()))
@@ -181,8 +184,25 @@ def _application() -> Callable[..., Any]:
         sys.modules["moto.ec2"] = _DeferredEc2("moto.ec2")
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+    class Dispatcher(DomainDispatcherApplication):
+        """moto's, which lists its folder twice and tries 300 patterns to find the backend of a request's host; here once for each host."""
+
+        def __init__(self) -> None:
+            super().__init__(create_backend_app)
+            self._known: dict[str, Any] = {}
+
+        def get_backend_for_host(self, host: str | None) -> Any:
+            if host is None:
+                return None
+            found = self._known.get(host)
+            if found is None:
+                found = super().get_backend_for_host(host)
+                if found is not None and len(self._known) < MOST_HOSTS:
+                    self._known[host] = found
+            return found
+
     moto_streams.bound()
-    application: Callable[..., Any] = DomainDispatcherApplication(create_backend_app)
+    application: Callable[..., Any] = Dispatcher()
     return application
 
 

@@ -44,3 +44,16 @@ def test_the_oldest_go_and_what_is_counted_is_what_is_kept(monkeypatch: pytest.M
     assert [trace.start for trace in left] == [float(number) for number in range(299, 299 - len(left), -1)]
     assert 20 <= len(left) <= 50_000 // (2 * store.OVERHEAD_BYTES)
     assert all(len(trace.segments) == 2 for trace in left)
+
+
+def test_looking_for_traces_unpacks_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first; a segment that is sent again takes its trace to its new time."""
+    kept = TraceStore()
+    kept.add([segment(number, 1, float(number)) for number in range(5)])
+    kept.add([segment(2, 1, 10.0), segment(3, 2, 1.0)])
+    monkeypatch.setattr(store.zlib, "decompress", None)
+    found = kept.identities(0.0, 20.0, overlap=False)
+    assert found == [segment(number, 1).trace_id for number in (2, 4, 1, 3, 0)]
+    assert kept.identities(11.2, 20.0, overlap=True) == [segment(2, 1).trace_id]
+    assert kept.service_of(segment(3, 2).trace_id, segment(3, 2).id) == "catalog"
+    assert kept.service_of(segment(3, 9).trace_id, segment(3, 9).id) is None

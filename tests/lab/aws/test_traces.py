@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from google.rpc.status_pb2 import Status
-from local_aws import EAST, LocalAws, local_aws
+from local_aws import EAST, WEST, LocalAws, local_aws
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest, ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
@@ -342,3 +342,38 @@ def test_otlp_metric_limits(aws: LocalAws) -> None:
     answer = send(aws, "monitoring", "/v1/metrics", metric_request(points=3, crowded=2))
     assert answer.status_code == 200
     assert ExportMetricsServiceResponse.FromString(answer.content).partial_success.rejected_data_points == 2
+
+
+@pytest.mark.parametrize(("expression", "sizes"), [(None, [100, 100, 30]), ("annotation.odd = 1", [100, 15]), ("annotation.odd = 2", [0])])
+def test_summaries_come_in_pages(aws: LocalAws, many: list[str], expression: str | None, sizes: list[int]) -> None:
+    """What the filter lets through, newest first, each trace once, and no page after the last."""
+    now = aws.world.clock.now()
+    chosen = {"FilterExpression": expression} if expression else {}
+    pages = list(aws.client("xray", WEST).get_paginator("get_trace_summaries").paginate(StartTime=now - 86_000, EndTime=now, **chosen))
+    assert [len(page["TraceSummaries"]) for page in pages] == sizes
+    assert {page["TracesProcessedCount"] for page in pages} == {len(many)}
+    wanted = [identity for number, identity in enumerate(many) if expression is None or f"annotation.odd = {number % 2}" == expression]
+    assert [each["Id"] for page in pages for each in page["TraceSummaries"]] == wanted[::-1]
+
+
+@pytest.fixture(scope="module")
+def many(aws: LocalAws) -> list[str]:
+    """230 traces of the other Region, a second apart, oldest first; every second one is odd."""
+    began = time.time() - 300
+    times = [{"start_time": began + number, "end_time": began + number + 0.1} for number in range(230)]
+    sent = [segment(**each, annotations={"odd": number % 2}) for number, each in enumerate(times)]
+    for start in range(0, len(sent), 50):
+        answer = aws.client("xray", WEST).put_trace_segments(TraceSegmentDocuments=sent[start : start + 50])
+        assert answer["UnprocessedTraceSegments"] == []
+    return [json.loads(each)["trace_id"] for each in sent]
+
+
+def test_a_subsegment_is_of_its_segments_service(aws: LocalAws) -> None:
+    """Also where it is sent apart and later."""
+    parent = json.loads(segment(name="checkout"))
+    part = {"type": "subsegment", "name": "redis", "parent_id": parent["id"], "trace_id": parent["trace_id"], "namespace": "remote"}
+    for document in (json.dumps(parent), segment(**part)):
+        aws.client("xray").put_trace_segments(TraceSegmentDocuments=[document])
+    (trace,) = aws.client("xray").batch_get_traces(TraceIds=[parent["trace_id"]])["Traces"]
+    (whole,) = [json.loads(each["Document"]) for each in trace["Segments"]]
+    assert (whole["name"], [each["name"] for each in whole["subsegments"]]) == ("checkout", ["redis"])

@@ -44,7 +44,8 @@ class LogEvent:
     @property
     def size(self) -> int:
         """Bytes as AWS counts them."""
-        return len(self.message.encode("utf-8", "surrogatepass")) + EVENT_OVERHEAD_BYTES
+        length = len(self.message) if self.message.isascii() else len(self.message.encode("utf-8", "surrogatepass"))
+        return length + EVENT_OVERHEAD_BYTES
 
 
 @dataclass(slots=True)

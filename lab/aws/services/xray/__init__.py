@@ -14,10 +14,10 @@ from lab.aws import otlp
 from lab.aws.otlp import RefusedError
 from lab.aws.service import AwsError
 from lab.aws.services.xray import graph, segments
-from lab.aws.services.xray.filters import compile_filter, matching
+from lab.aws.services.xray.filters import Rule, compile_filter
 from lab.aws.services.xray.segments import Segment, SegmentError
 from lab.aws.services.xray.store import TraceStore
-from lab.aws.services.xray.summary import as_json, summarize
+from lab.aws.services.xray.summary import Summary, as_json, summarize
 from lab.aws.times import lab_interval
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class Service:
             raise SegmentError("InvalidTime", "Invalid segment. The trace is older than 30 days.", document["id"])
         service = document["name"]
         if document.get("type") == "subsegment":
-            trace = self._stores[ctx.region].get(document["trace_id"])
-            parent = trace.segments.get(document["parent_id"]) if trace else None
-            service = parent.service if parent else service
+            service = self._stores[ctx.region].service_of(document["trace_id"], document["parent_id"]) or service
         return Segment(document["trace_id"], document["id"], document.get("parent_id"), service, moved, size)
 
     def _moved(self, ctx: Context, document: dict[str, Any]) -> dict[str, Any]:
@@ -122,14 +120,14 @@ class Service:
         """GetTraceSummaries: newest first, 100 a page."""
         start, end = self._interval(params, MAX_SUMMARY_RANGE_S)
         rule = compile_filter(params.get("FilterExpression"))
-        traces = self._stores[ctx.region].between(start, end, params.get("TimeRangeType") == "Event")
-        found = matching((summarize(trace) for trace in traces), rule)
-        offset = _offset(params.get("NextToken"))
+        store = self._stores[ctx.region]
+        identities = store.identities(start, end, params.get("TimeRangeType") == "Event")
+        page, following = _page(store, identities, rule, _offset(params.get("NextToken")))
         return {
-            "TraceSummaries": [as_json(summary, ctx.account) for summary in found[offset : offset + PAGE]],
+            "TraceSummaries": [as_json(summary, ctx.account) for summary in page],
             "ApproximateTime": ctx.now,
-            "TracesProcessedCount": len(traces),
-            "NextToken": str(offset + PAGE) if offset + PAGE < len(found) else None,
+            "TracesProcessedCount": len(identities),
+            "NextToken": None if following is None else str(following),
         }
 
     def batch_get_traces(self, ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +175,24 @@ class Service:
         if params["EndTime"] - params["StartTime"] > longest_s:
             raise AwsError("InvalidRequestException", f"Time range cannot be longer than {longest_s / 3600:g} hours")
         return lab_interval(self._clock, params["StartTime"], params["EndTime"])
+
+
+def _page(store: TraceStore, identities: list[str], rule: Rule, start: int) -> tuple[list[Summary], int | None]:
+    """A page of the traces that a rule lets pass, from place ``start`` of ``identities`` on, and the place of the next that it would.
+
+    Unpacking a trace is most of the work, so no trace is unpacked that is neither on the page nor before its end.
+    """
+    found: list[Summary] = []
+    for place in range(start, len(identities)):
+        trace = store.get(identities[place])
+        if trace is None:  # the oldest go when there is no more room
+            continue
+        summary = summarize(trace)
+        if rule(summary):
+            if len(found) == PAGE:
+                return found, place
+            found.append(summary)
+    return found, None
 
 
 def _offset(token: str | None) -> int:

@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/xray/latest/devguide/aws-xray-interface-console.html
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from lab.aws.service import AwsError
@@ -285,8 +285,3 @@ def _number_test(operator: str, wanted: float, wrong: AwsError) -> Callable[[Any
         raise wrong
     test = tests[operator]
     return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and test(float(value))
-
-
-def matching(summaries: Iterable[Summary], rule: Rule) -> list[Summary]:
-    """The summaries that a rule lets pass."""
-    return [summary for summary in summaries if rule(summary)]

@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from lab.aws.services.xray.segments import Segment
@@ -22,6 +23,7 @@ MAX_TRACES = 20_000
 MAX_BYTES = 32 * 1024 * 1024
 MAX_TRACE_BYTES = 500 * 1024
 OVERHEAD_BYTES = 500  # what Python takes for a kept segment beside its document
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class _Packed:
 
     @classmethod
     def of(cls, segment: Segment) -> _Packed:
-        packed = zlib.compress(json.dumps(segment.document, separators=(",", ":")).encode(), 1)
+        packed = zlib.compress(_json(segment.document).encode(), 1)
         return cls(segment.parent_id, segment.service, segment.start, segment.end, segment.size, packed)
 
     @property
@@ -117,6 +119,10 @@ class _Shelf:
     end: float = 0.0
 
     def put(self, key: str, segment: _Packed) -> None:
+        if self.segments and key not in self.segments:
+            self.start, self.end = min(self.start, segment.start), max(self.end, segment.end)
+            self.segments[key] = segment
+            return
         self.segments[key] = segment
         self.start = min(each.start for each in self.segments.values())
         self.end = max(each.end for each in self.segments.values())
@@ -179,14 +185,27 @@ class TraceStore:
         """A trace by its id."""
         with self._lock:
             shelf = self._traces.get(trace_id)
-            return shelf.unpacked(trace_id) if shelf else None
+            kept = replace(shelf, segments=dict(shelf.segments)) if shelf else None
+        return kept.unpacked(trace_id) if kept else None
 
-    def between(self, start: float, end: float, overlap: bool) -> list[Trace]:
-        """Traces that began in the interval (or, with ``overlap``, were under way in it), newest first."""
+    def service_of(self, trace_id: str, segment_id: str | None) -> str | None:
+        """The service that a segment tells of; None where the segment is not known."""
+        with self._lock:
+            shelf = self._traces.get(trace_id)
+            segment = shelf.segments.get(segment_id or "") if shelf else None
+        return segment.service if segment else None
+
+    def identities(self, start: float, end: float, overlap: bool) -> list[str]:
+        """Ids of the traces that began in the interval (or, with ``overlap``, were under way in it), newest first; none is unpacked."""
         with self._lock:
             chosen = [
-                (identity, replace(shelf, segments=dict(shelf.segments)))
+                (shelf.start, identity)
                 for identity, shelf in self._traces.items()
                 if (shelf.start <= end and shelf.end >= start if overlap else start <= shelf.start <= end)
             ]
-        return sorted((shelf.unpacked(identity) for identity, shelf in chosen), key=lambda trace: trace.start, reverse=True)
+        return [identity for _, identity in sorted(chosen, key=itemgetter(0), reverse=True)]
+
+    def between(self, start: float, end: float, overlap: bool) -> list[Trace]:
+        """The traces of `identities`."""
+        found = map(self.get, self.identities(start, end, overlap))
+        return [trace for trace in found if trace is not None]
