@@ -20,7 +20,7 @@ import json
 import signal
 import threading
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "AWS/DynamoDB"
 POLL_S = 0.25
+ITEMS_REMEMBERED = 50_000  # about 20 MB; a conflict is between writes of the same minutes, and so many items are not written in those
 TABLE = {
     "TableName": names.CARTS_TABLE,
     "KeySchema": [{"AttributeName": "customerId", "KeyType": "HASH"}, {"AttributeName": "itemId", "KeyType": "RANGE"}],
@@ -74,24 +75,34 @@ class Direction:
 
 
 class Ledger:
-    """Who wrote each item last, and which of our own writes are still to come back on a stream."""
+    """Who wrote each item last, and which of our own writes are still to come back on a stream.
 
-    def __init__(self) -> None:
+    Of the items written longest ago beyond ``remembered`` it knows nothing any more: whatever comes next for one wins.
+    """
+
+    def __init__(self, remembered: int = ITEMS_REMEMBERED) -> None:
+        self._remembered = remembered
         self._latest: dict[str, tuple[float, str]] = {}
-        self._echoes: dict[tuple[str, str], deque[Image | None]] = defaultdict(deque)
+        self._echoes: dict[tuple[str, str], deque[Image | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._latest) + len(self._echoes)
 
     def is_echo(self, change: Change) -> bool:
         """Whether ``change`` is a write of our own; it is struck off."""
         expected = self._echoes.get((change.region, change.key))
         if expected and expected[0] == change.image:
             expected.popleft()
+            self._strike(change.region, change.key)
             return True
         return False
 
     def wrote_here(self, change: Change) -> None:
         """Note a client's write in its Region."""
         if change.rank > self._latest.get(change.key, (0.0, "")):
+            self._latest.pop(change.key, None)  # so that the keys stand in the order of their last writes
             self._latest[change.key] = change.rank
+            _keep(self._latest, self._remembered)
 
     def wins(self, change: Change) -> bool:
         """Whether ``change`` is the last write of its item that we know of."""
@@ -99,12 +110,25 @@ class Ledger:
 
     def expect(self, region: str, change: Change) -> None:
         """We are about to write ``change`` in ``region``."""
-        self._echoes[(region, change.key)].append(change.image)
+        self._echoes.setdefault((region, change.key), deque()).append(change.image)
+        _keep(self._echoes, self._remembered)
 
     def forget(self, region: str, change: Change) -> None:
         """That write did not happen, or will leave no record."""
-        with contextlib.suppress(IndexError):
-            self._echoes[(region, change.key)].pop()
+        if expected := self._echoes.get((region, change.key)):
+            expected.pop()
+            self._strike(region, change.key)
+
+    def _strike(self, region: str, key: str) -> None:
+        """Forget an item of which nothing is to come back any more."""
+        if not self._echoes[(region, key)]:
+            del self._echoes[(region, key)]
+
+
+def _keep(entries: dict[Any, Any], most: int) -> None:
+    """Drop the oldest entries beyond ``most``."""
+    while len(entries) > most:
+        del entries[next(iter(entries))]
 
 
 class Replicator:

@@ -70,6 +70,8 @@ def matrix(only: Sequence[str], junit: Path | None, out: Path, speed: float) -> 
     chosen = [fault for fault in CATALOGUE if not only or fault.name in only]
     results: list[Result] = []
     directory = state_directory()
+    if junit:
+        junit.parent.mkdir(parents=True, exist_ok=True)  # now, and not after a pass of hours
     try:
         ask(directory, "status")
     except NoLab:

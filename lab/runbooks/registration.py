@@ -71,6 +71,7 @@ def policy(account: str) -> dict[str, Any]:
         "rds:DescribeGlobalClusters": "*",
         "rds:DescribeDBClusters": "*",
         "rds:DescribeDBClusterSnapshots": "*",
+        "rds:DescribeEvents": "*",
         "rds:FailoverGlobalCluster": "*",
         "rds:SwitchoverGlobalCluster": "*",
         "rds:CreateDBCluster": "*",

@@ -91,12 +91,11 @@ class Target:
         if self.state == "draining":
             return
         good = failure is None
+        is_new = self.state == "initial"
         was_good = self.state == "healthy"
-        self.streak = 0 if good == was_good and self.state != "initial" else self.streak + 1
-        needed = 1 if self.state == "initial" and good else check.healthy_threshold if good else check.unhealthy_threshold
-        if self.state == "initial" and not good:
-            needed = check.unhealthy_threshold
-        if good != was_good and self.streak >= needed:
+        self.streak = 0 if good == was_good and not is_new else self.streak + 1
+        needed = 1 if is_new and good else check.healthy_threshold if good else check.unhealthy_threshold
+        if (is_new or good != was_good) and self.streak >= needed:
             self.state, self.streak = ("healthy" if good else "unhealthy"), 0
         if self.state == "healthy":
             self.reason = ""

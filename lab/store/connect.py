@@ -12,6 +12,10 @@ address of its own (see ``CLIENTS``), so that the proxy knows who calls, on the 
 Like ECS's it tries another endpoint twice where a connection fails, ejects an endpoint for a while after five failures in a row (as long
 as another is left), and gives up after 15 s (AWS's pages "Service Connect configuration" and "Amazon ECS CloudWatch metrics"). Response
 times are milliseconds here, where the load balancer's are seconds.
+
+Of a request that reaches no task there are no metrics: the called service's proxy stands beside a task and has not seen it, and there is no
+target whose code or time could be told. Codes are those that tasks answered with; a 503 or 504 that the proxy itself answers is none. So a
+service without tasks falls silent here.
 """
 
 from __future__ import annotations
@@ -67,6 +71,16 @@ class Window:
     codes: Counter[int] = field(default_factory=Counter)
     response_ms: list[float] = field(default_factory=list)
 
+    def count(self, outcome: Outcome) -> None:
+        """Take in a request that reached a task."""
+        self.requests += 1
+        self.bytes += outcome.received + outcome.sent
+        self.target_bytes += outcome.received + outcome.sent
+        if outcome.status is not None:
+            self.codes[outcome.status] += 1
+        if outcome.target_s is not None:
+            self.response_ms.append(1000 * outcome.target_s)
+
     def data(self, client: str, service: str, endpoints: int) -> Iterator[Datum]:
         """The metrics of the period: the called service's proxy reports by DiscoveryName, the client's by TargetDiscoveryName."""
         cluster = names.CLUSTER
@@ -110,24 +124,27 @@ class Mesh:
 
     async def _serve(self, client: str, service: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pair = (client, service)
-        self._windows[pair].new_connections += 1
-        self._open[pair] += 1
-        self._windows[pair].active_peak = max(self._windows[pair].active_peak, self._open[pair])
+        counted = False
         try:
             while (request := await read_head(reader)) is not None:
-                outcome, status = await self._forward(request, reader, writer, service)
-                self._count(self._windows[pair], outcome, status)
+                outcome = await self._forward(request, reader, writer, service)
+                if reached(outcome):
+                    window = self._windows[pair]
+                    if not counted:
+                        counted = True
+                        self._open[pair] += 1
+                        window.new_connections += 1
+                        window.active_peak = max(window.active_peak, self._open[pair])
+                    window.count(outcome)
                 if not outcome.keep_alive:
                     break
         except (ConnectionError, BadMessage):
             pass
         finally:
-            self._open[pair] -= 1
+            self._open[pair] -= counted
             writer.close()
 
-    async def _forward(
-        self, request: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: str
-    ) -> tuple[Outcome, int]:
+    async def _forward(self, request: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: str) -> Outcome:
         outcome = Outcome(End.CONNECT_FAILED)
         for _ in range(1 + RETRIES):
             endpoint = self._choose(service)
@@ -138,7 +155,7 @@ class Mesh:
             if outcome.end not in {End.CONNECT_FAILED, End.CONNECT_TIMEOUT}:
                 break
         if outcome.status is not None:
-            return outcome, outcome.status
+            return outcome
         status = 504 if outcome.end in {End.TIMEOUT, End.CONNECT_TIMEOUT} else 503
         text = "upstream request timeout" if status == 504 else f"no healthy upstream: {outcome.end.value}"
         phrase = "Gateway Timeout" if status == 504 else "Service Unavailable"
@@ -151,7 +168,7 @@ class Mesh:
         )
         writer.write(("\r\n".join(head) + "\r\n\r\n" + text).encode())
         await writer.drain()
-        return outcome, status
+        return outcome
 
     def _choose(self, service: str) -> Endpoint | None:
         now = time.monotonic()
@@ -165,14 +182,6 @@ class Mesh:
         if endpoint.failures >= EJECT_AFTER:
             endpoint.failures = 0
             endpoint.ejected_until = time.monotonic() + self._plan.clock.wall_seconds(EJECT_S)
-
-    def _count(self, window: Window, outcome: Outcome, status: int) -> None:
-        window.requests += 1
-        window.bytes += outcome.received + outcome.sent
-        window.target_bytes += outcome.received + outcome.sent
-        window.codes[status] += 1
-        if outcome.target_s is not None:
-            window.response_ms.append(1000 * outcome.target_s)
 
     async def handle(self, method: str, path: tuple[str, ...], _query: dict[str, str], body: Any) -> Any:
         """The admin port's requests."""
@@ -200,6 +209,11 @@ class Mesh:
                     for datum in window.data(client, service, len(self.endpoints[service]))
                 ]
         raise Refusal(404, f"no such path: {method} /{'/'.join(path)}")
+
+
+def reached(outcome: Outcome) -> bool:
+    """Whether a request got as far as a task."""
+    return outcome.end not in {End.CONNECT_FAILED, End.CONNECT_TIMEOUT}
 
 
 async def main(region: str) -> None:

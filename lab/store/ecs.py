@@ -3,7 +3,8 @@
 ``python -m lab.store.ecs <region>`` keeps ``desired`` tasks of each service running. A task is PENDING until its health check passes, then
 RUNNING and registered with the load balancer (ui) or Service Connect (the others). One that ends is taken out at once and replaced; a
 service whose tasks fail before they ever ran is throttled, longer each time ("Amazon ECS service throttle logic"). A task that fails three
-health checks in a row is stopped. A deployment starts tasks of the new revision, and stops the old ones when the new run. On ``ecs_port``:
+health checks in a row is stopped, one that uses more memory than its definition allows is killed. A deployment starts tasks of the new
+revision, and stops the old ones when the new run. On ``ecs_port``:
 
     GET /status                                      services with desired, pending, running, revision, tasks, events
     POST /services/<s>/scale {"desired": 2}          /deploy {"environment": {"RETAIL_DEFECT": "status/500"}}    /rollback
@@ -42,6 +43,7 @@ TICK_S = 0.2
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 300.0
 HEALTH_EVERY_S = 10.0
+WEIGHED_EVERY_S = 1.0
 HEALTH_FAILURES = 3
 HEALTH_TIMEOUT_S = 2.0
 COMING_UP_S = 60.0
@@ -67,6 +69,8 @@ class Task:
     next_check: float = 0.0
     checking: bool = False
     cpu_s: float = 0.0
+    weighed: float = 0.0
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -115,6 +119,7 @@ class Cluster:
         while not stop.is_set():
             for service in self.services.values():
                 self._reap(service)
+                self._limit(service)
                 self._fill(service)
                 self._watch(service)
                 self._roll(service)
@@ -131,13 +136,24 @@ class Cluster:
         """Take tasks that have ended out of the service."""
         for task in [task for task in service.tasks.values() if task.process.poll() is not None]:
             code = task.process.returncode
-            self._say(service, f"task {task.id} stopped with exit code {code if code >= 0 else 128 - code}")
+            why = f"; {task.why}" if task.why else ""
+            self._say(service, f"task {task.id} stopped with exit code {code if code >= 0 else 128 - code}{why}")
             if task.state == "PENDING":
                 service.failed_starts += 1
                 service.not_before = time.monotonic() + self._clock.wall_seconds(backoff_s(service.failed_starts))
             del service.tasks[task.id]
             if task.state == "RUNNING":
                 self._later(self._deregister(task))
+
+    def _limit(self, service: Service) -> None:
+        """Kill every task that uses more memory than its definition allows, as the kernel does in a container."""
+        now = time.monotonic()
+        for task in service.tasks.values():
+            if not task.why and now - task.weighed >= WEIGHED_EVERY_S:
+                task.weighed = now
+                if (resident_mb(task.process.pid) or 0.0) > MEMORY_MB:
+                    task.why = "OutOfMemoryError: Container killed due to memory usage"
+                    task.process.kill()
 
     def _fill(self, service: Service) -> None:
         """Start what is missing of the newest revision, and stop what is too much of it."""
@@ -260,7 +276,7 @@ class Cluster:
             mesh = await self._ask(here.connect_admin_port, "GET", "/status", None)
             known |= {endpoint["id"] for endpoints in mesh.values() for endpoint in endpoints}
             for service in self.services.values():
-                for task in service.tasks.values():
+                for task in list(service.tasks.values()):  # tasks come and go while one is registered
                     if task.state == "RUNNING" and task.id not in known:
                         await self._register(task)
 
@@ -365,12 +381,21 @@ def _usage(task: Task, span_s: float) -> tuple[float, float] | None:
     """CPU seconds a second and resident megabytes of a task, or None where it is gone."""
     try:
         fields = Path(f"/proc/{task.process.pid}/stat").read_text().rpartition(")")[2].split()
-        resident = int(Path(f"/proc/{task.process.pid}/statm").read_text().split()[1])
+        total = (int(fields[11]) + int(fields[12])) / TICKS
     except (OSError, IndexError):
         return None
-    total = (int(fields[11]) + int(fields[12])) / TICKS
+    if (resident := resident_mb(task.process.pid)) is None:
+        return None
     used, task.cpu_s = total - task.cpu_s, total
-    return max(0.0, used) / span_s, resident * PAGE / (1 << 20)
+    return max(0.0, used) / span_s, resident
+
+
+def resident_mb(pid: int) -> float | None:
+    """Resident megabytes of a process, or None where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / (1 << 20)
+    except (OSError, IndexError):
+        return None
 
 
 async def _healthy(port: int) -> bool:
