@@ -298,7 +298,9 @@ def test_an_accepted_event_waits_out_an_outage(aws: LocalAws, functions: Any) ->
 
 def test_a_slow_function_holds_up_no_other(aws: LocalAws) -> None:
     """More events of one function than there are workers: two run, the others wait, and another function's event runs at once."""
-    release, ran, at_once = threading.Event(), [], []
+    release = threading.Event()
+    ran: list[str] = []
+    at_once: list[int] = []
     running: set[str] = set()
 
     def run(function: Function, identity: str, _payload: bytes) -> Outcome:
