@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from canaries.runtime.api import Artifact, LogLine, ReasonCode, RunRequest, RunResult, RunState, Step, TestResult
 
 TOKEN_VARIABLE: Final = "CROSSWATCH_SANDBOX"
+FUNCTION_VERSION: Final = "1"
 
 
 def to_wire(request: RunRequest) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def child_environment(request: RunRequest, root: Path, token: str) -> dict[str, 
     """What Lambda would set, the role's credentials, and last the canary's own variables."""
     temporary = str(root / "tmp")
     suffix = request.canary_id or "00000000-0000-0000-0000-000000000000"
+    name, started = f"cwsyn-{request.canary}-{suffix}", datetime.now(UTC)
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
@@ -56,7 +59,10 @@ def child_environment(request: RunRequest, root: Path, token: str) -> dict[str, 
         "AWS_REGION": request.region,
         "AWS_DEFAULT_REGION": request.region,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
-        "AWS_LAMBDA_FUNCTION_NAME": f"cwsyn-{request.canary}-{suffix}",
+        "AWS_LAMBDA_FUNCTION_NAME": name,
+        "AWS_LAMBDA_FUNCTION_VERSION": FUNCTION_VERSION,
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": f"{started:%Y/%m/%d}/[{FUNCTION_VERSION}]{token}",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(request.memory_mb),
         "AWS_EC2_METADATA_DISABLED": "true",
         "SE_AVOID_STATS": "true",

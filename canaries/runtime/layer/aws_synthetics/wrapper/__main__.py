@@ -38,14 +38,19 @@ OPT_ENVIRONMENT = "CROSSWATCH_OPT"
 
 @dataclass(frozen=True, slots=True)
 class LambdaContext:
-    """The context object of the invocation: what scripts use of Lambda's, and the canary's ARN."""
+    """The context object of the invocation: Lambda's (developer guide, "context object in Python"), and the canary's ARN."""
 
     function_name: str
+    function_version: str
     aws_request_id: str
     memory_limit_in_mb: str
     invoked_function_arn: str
+    log_group_name: str
+    log_stream_name: str
     canary_arn: str
     deadline: float
+    identity: None = None  # both are for applications that call Lambda with Cognito or an SDK for phones
+    client_context: None = None
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the timeout."""
@@ -53,18 +58,42 @@ class LambdaContext:
 
 
 class _WriteWatch:
-    """Finds the files that a script writes under the machine's real /tmp: on AWS they would be artifacts, so they become artifacts."""
+    """Holds a script to what it may write on Lambda, where only /tmp is writable, and finds the files that it writes under this machine's
+    real /tmp: on AWS they would be artifacts, so they become artifacts. Sees what Python opens, makes and renames; no other program.
 
-    def __init__(self, ours: str) -> None:
-        self._ours = ours
+    ``guards``: a script is running, so that what is written is the script's.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._ours = tuple(f"{root}/{name}" for name in ("tmp", "profiles"))
+        self.guards = False
         self.files: set[str] = set()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith("/tmp/"):
+        if event == "open":
             path, mode, flags = arguments
-            writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & (os.O_WRONLY | os.O_RDWR))
-            if writes and not path.startswith(self._ours):
-                self.files.add(path)
+            if any(letter in mode for letter in "wax+") if isinstance(mode, str) else flags & (os.O_WRONLY | os.O_RDWR):
+                self._written(path, opened=True)
+        elif event in {"os.mkdir", "os.rename"} and arguments[-1] == -1:  # not relative to a folder that is open
+            for path in arguments[: 2 if event == "os.rename" else 1]:
+                self._written(path)
+
+    def _written(self, path: object, *, opened: bool = False) -> None:
+        if not isinstance(path, str | os.PathLike):  # a descriptor, which was opened before
+            return
+        full = os.path.abspath(path)  # noqa: PTH100 - without the questions to the file system that a Path would ask
+        if _below(full, *self._ours):
+            return
+        if _below(full, "/tmp") and not _below(full, self._root):
+            if opened:
+                self.files.add(full)
+        elif self.guards and not _below(full, "/dev", "/proc"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), full)
+
+
+def _below(path: str, *folders: str) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def main() -> None:
@@ -82,7 +111,7 @@ def main() -> None:
     packages.install(sys.argv[3], str(root / "opt"), sys.argv[4:])
     clock.install(os.environ.pop("CROSSWATCH_LAB_CLOCK", None), float(os.environ.pop("CROSSWATCH_CLOCK_SKEW_S", "0") or 0))
     network.install(os.environ.pop("CROSSWATCH_NETWORK", None))
-    watch = _WriteWatch(f"{root}/")
+    watch = _WriteWatch(str(root))
     sys.addaudithook(watch)
     send(control, {"kind": "ready"})
     pid = os.getpid()
@@ -108,9 +137,12 @@ def invoke(request: dict[str, Any], root: Path, control: socket.socket, requests
     finish.begin(request, root / "tmp")
     context = LambdaContext(
         function_name=os.environ["AWS_LAMBDA_FUNCTION_NAME"],
+        function_version=os.environ["AWS_LAMBDA_FUNCTION_VERSION"],
         aws_request_id=request["run_id"],
         memory_limit_in_mb=str(request["memory_mb"]),
         invoked_function_arn=_function_arn(request),
+        log_group_name=os.environ["AWS_LAMBDA_LOG_GROUP_NAME"],
+        log_stream_name=os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
         canary_arn=request["canary_arn"],
         deadline=time.time() + request["timeout_s"],
     )
@@ -129,10 +161,12 @@ def invoke(request: dict[str, Any], root: Path, control: socket.socket, requests
     def ended() -> None:
         if os.getpid() != pid:  # a forked copy of the process came this far: it has nothing to report
             os._exit(0)
+        watch.guards = False
         finish.adopt(sorted(watch.files))
         send(control, {"kind": "ended"})
         finish.used_storage(json.loads(requests.readline())["storage_percent"])
 
+    watch.guards = True
     asyncio.run(handle(event, context, root / "opt" / "python", ended))
     gc.collect()  # so that a step that was never awaited is warned of in this run's log
     return {**finish.answer(), "leave": bool(_children())}
@@ -212,7 +246,8 @@ def _as_on_aws(error: Exception) -> Exception:
 
 def _function_arn(request: dict[str, Any]) -> str:
     account = request["canary_arn"].split(":")[4]
-    return f"arn:aws:lambda:{request['region']}:{account}:function:{os.environ['AWS_LAMBDA_FUNCTION_NAME']}:1"
+    name, version = os.environ["AWS_LAMBDA_FUNCTION_NAME"], os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
+    return f"arn:aws:lambda:{request['region']}:{account}:function:{name}:{version}"
 
 
 def _empty(folder: Path) -> None:
