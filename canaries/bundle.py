@@ -93,12 +93,13 @@ def vendor(name: str) -> dict[str, bytes]:
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:
-    """A zip whose bytes depend on names and contents alone: sorted, one date, one mode."""
+    """A zip whose bytes depend on names and contents alone: sorted, one date, one mode; stored, since what zlib makes of the same input
+    differs from build to build of it."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as target:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as target:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.compress_type = zipfile.ZIP_STORED
             entry.create_system = 3
             entry.external_attr = 0o100644 << 16
             target.writestr(entry, files[name])
