@@ -3,6 +3,7 @@
 Loading every installed instrumentation at start imports every library it instruments. A service that uses three of ten waits for three.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]  # the module asks type checkers to ignore it
 from opentelemetry.util._importlib_metadata import EntryPoint
+
+log = logging.getLogger(__name__)
 
 DEFAULTS = {
     # The instrumentations still emit the names from before the conventions became stable unless they are told otherwise.
@@ -19,6 +22,8 @@ DEFAULTS = {
     # The SDK's own resource detectors; ours are added by the configurator.
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel",
 }
+
+_SDK_HANDLER = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
 
 # The module whose import means that a library is used, where it is not the instrumentation's own name.
 _MODULES = {
@@ -41,12 +46,15 @@ class CrosswatchDistro(BaseDistro):  # type: ignore[misc]  # the base is untyped
     def _configure(self, **kwargs: Any) -> None:
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
+        # Told that the SDK's handler is there, the logging instrumentation leaves out its own; then there would be none.
+        if os.environ.get(_SDK_HANDLER, "").strip().lower() == "true":
+            del os.environ[_SDK_HANDLER]
 
     def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
         """Instrument now, or when the library is first imported, where we know which module to wait for."""
 
         def load() -> None:
-            entry_point.load()().instrument(**kwargs)
+            instrument(entry_point, **kwargs)
 
         module = _MODULES.get(entry_point.name)
         if module is None:
@@ -55,6 +63,16 @@ class CrosswatchDistro(BaseDistro):  # type: ignore[misc]  # the base is untyped
             when_imported(module, lambda: after_fastapi(load))
         else:
             when_imported(module, load)
+
+
+def instrument(entry_point: EntryPoint, **kwargs: Any) -> None:
+    """Instrument one library. What goes wrong is logged and never raised: it would come out of the service's own `import`."""
+    try:
+        entry_point.load()().instrument(**kwargs)
+    except ModuleNotFoundError as error:
+        log.debug("%s is not instrumented: %s", entry_point.name, error)
+    except Exception as error:  # noqa: BLE001  # an instrumentation's own, such as a pattern in OTEL_PYTHON_EXCLUDED_URLS that is none
+        log.warning("%s is not instrumented: %s: %s", entry_point.name, type(error).__name__, error)
 
 
 def when_imported(module: str, act: Callable[[], None]) -> None:
