@@ -9,6 +9,7 @@ in the journal and survives the process.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SynchronousMultiSpanProc
 
 from crosswatch_exporters.blocks import Block
 from crosswatch_exporters.ledger import Account, Loss
-from crosswatch_exporters.packing import UNENCODABLE, Lose, Pack, Prepared
+from crosswatch_exporters.packing import Lose, Pack, Prepared
 from crosswatch_exporters.queues import BlockQueue
 from crosswatch_exporters.tracing.span import LeanSpan
 
@@ -29,6 +30,12 @@ log = logging.getLogger(__name__)
 _OWN_LOGGERS = "crosswatch_exporters"
 # Packed in one go: small enough to leave the interpreter to the service every millisecond or two.
 _BATCH = 512
+# Items above this size are counted by size as well as by number; the others cannot become many bytes.
+_LARGE = 4096
+_MOST_LARGE_BYTES = 64 * 1024 * 1024
+# After the pump stumbled it waits so many seconds; it says so once in a while and not each time.
+_PAUSE = 0.5
+_REMIND_EVERY = 60.0
 
 
 class Packer(Protocol):
@@ -42,12 +49,13 @@ class Packer(Protocol):
 
 
 class Intake:
-    """The bounded queue of one signal's items before they are packed."""
+    """The bounded queue of one signal's items before they are packed: at most `capacity` items, at most 64 MiB of them large."""
 
     def __init__(self, account: Account, packer: Packer, queue: BlockQueue, notify: Callable[[], None], capacity: int) -> None:
         self._items: deque[Prepared] = deque()
         self._capacity = capacity
         self._wake_at = max(1, min(_BATCH, capacity // 2))
+        self._large_bytes = 0
         self._account = account
         self._prepare = packer.prepare
         self._pack: Pack = packer
@@ -62,27 +70,36 @@ class Intake:
         items = self._items
         waiting = len(items)
         if waiting >= self._capacity:
-            self._refuse(self._refusal)
+            self._account.refuse(self._refusal, 1)
             return
         try:
             prepared = self._prepare(item)
-        except UNENCODABLE:
-            self._refuse(Loss.UNENCODABLE)
+        except Exception:  # noqa: BLE001  # whatever a value's own methods raise; the service must not hear of it
+            self._account.refuse(Loss.UNENCODABLE, 1)
+            return
+        if prepared[1] > _LARGE and not self._has_room_for(prepared[1]):
+            self._account.refuse(self._refusal, 1)
             return
         items.append(prepared)
         if waiting >= self._wake_at:
             self.wake()
 
     def put_prepared(self, items: Sequence[Prepared]) -> None:
-        """Take items that were encoded, and held, elsewhere. The account's lock is held."""
+        """Take items that were encoded, and held, elsewhere. The account's `brief` lock is held."""
+        self._large_bytes += _large_bytes(items)
         self._items.extend(items)
         if len(self._items) >= self._wake_at:
             self.wake()
 
-    def _refuse(self, reason: Loss) -> None:
-        with self._account.lock:
-            self._account.taken += 1
-            self._account.lose(reason, 1)
+    def _has_room_for(self, size: int) -> bool:
+        """Whether a large item fits; if so, it is counted."""
+        with self._account.brief:
+            room = _MOST_LARGE_BYTES - self._large_bytes
+            if size <= room:
+                self._large_bytes += size
+        if room < _MOST_LARGE_BYTES // 2:
+            self.wake()
+        return size <= room
 
     def close(self) -> None:
         """Take nothing more; what still comes is counted as lost."""
@@ -102,13 +119,15 @@ class Intake:
             account.in_work += len(batch)
         lost: list[tuple[Loss, int]] = []
         try:
-            blocks = self._pack(batch, lambda reason, count: lost.append((reason, count)))
+            blocks = self._pack_sound(batch, lost)
         except MemoryError:
             with account.lock:
                 items.extendleft(reversed(batch))
                 account.taken -= len(batch)
                 account.in_work -= len(batch)
             raise
+        with account.brief:
+            self._large_bytes -= _large_bytes(batch)
         with account.lock:
             account.in_work -= len(batch)
             for reason, count in lost:
@@ -117,6 +136,27 @@ class Intake:
                 self._queue.append(block)
         if blocks:
             self._notify()
+
+    def _pack_sound(self, batch: Sequence[Prepared], lost: list[tuple[Loss, int]]) -> list[Block]:
+        """The batch's blocks. What the packer stumbles over is halved until it stands alone, and lost alone."""
+        found: list[tuple[Loss, int]] = []
+        try:
+            blocks = self._pack(batch, lambda reason, count: found.append((reason, count)))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a scope or resource that is none; everything else must go on
+            if len(batch) < 2:
+                log.debug("an item cannot be packed: %s: %s", type(error).__name__, error)
+                lost.append((Loss.UNENCODABLE, len(batch)))
+                return []
+            middle = len(batch) // 2
+            return [*self._pack_sound(batch[:middle], lost), *self._pack_sound(batch[middle:], lost)]
+        lost += found
+        return blocks
+
+
+def _large_bytes(items: Sequence[Prepared]) -> int:
+    return sum(item[1] for item in items if item[1] > _LARGE)
 
 
 class Pump:
@@ -130,6 +170,7 @@ class Pump:
         self._busy = threading.Lock()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._reminded_at = -_REMIND_EVERY
         for intake in self._intakes:
             intake.wake = self._wake_up
 
@@ -169,12 +210,22 @@ class Pump:
         while not self._closed:
             self._wake.wait(self._tick)
             self._wake.clear()
-            try:
-                self.drain()
-            except MemoryError:
-                continue  # what has arrived is still there; perhaps the next tick finds more memory
-            self._drained.set()
-        self.drain()
+            if self.try_drain():
+                self._drained.set()
+            elif not self._closed:
+                time.sleep(_PAUSE)
+        self.try_drain()
+
+    def try_drain(self) -> bool:
+        """Drain and say whether that succeeded. What has arrived is still there if not, and the next time may be better."""
+        try:
+            self.drain()
+        except Exception as error:  # noqa: BLE001  # no memory, or a fault of ours
+            if not isinstance(error, MemoryError) and time.monotonic() - self._reminded_at >= _REMIND_EVERY:
+                self._reminded_at = time.monotonic()
+                log.warning("telemetry could not be packed and waits: %s: %s", type(error).__name__, error)
+            return False
+        return True
 
 
 class SpanIntake(SynchronousMultiSpanProcessor):
@@ -235,7 +286,7 @@ class LogIntake(LogRecordProcessor):
     def on_emit(self, log_record: Any) -> None:
         """Hand a record over, unless it is one of our own: a failing log destination must not feed itself."""
         scope = log_record.instrumentation_scope
-        if scope is None or not scope.name.startswith(_OWN_LOGGERS):
+        if scope is None or not str(scope.name).startswith(_OWN_LOGGERS):
             self.put(log_record)
 
     def shutdown(self) -> None:

@@ -60,16 +60,19 @@ def _none() -> int:
 class Account:
     """The counters of one signal. The places that hold items register how many they hold: `queued`, `held`, `spooled`.
 
-    All methods but `balance` expect the caller to hold `lock`, which is re-entrant.
+    All methods but `balance` and `refuse` expect the caller to hold `lock`, which is re-entrant, and is held while the disk is written or
+    read. The service's threads take only `brief`, which is held for microseconds; who takes both takes `lock` first.
     """
 
     def __init__(self, signal: str) -> None:
         self.signal = signal
         self.lock = threading.RLock()
+        self.brief = threading.RLock()
         self.taken = 0
         self.recovered = 0
         self.delivered = 0
         self.dropped: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self.waiting: Callable[[], int] = _none
         """Items that arrived and were not taken yet. Arrival itself is not counted: it is the one step that happens in the service's
         threads."""
@@ -82,22 +85,27 @@ class Account:
         if items:
             self.dropped[reason.value] += items
 
+    def refuse(self, reason: Loss, items: int) -> None:
+        """Count items that were lost where they arrived, in the service's own thread."""
+        with self.brief:
+            self._refused[reason.value] += items
+
     def deliver(self, items: int) -> None:
         """Count items that the destination has accepted."""
         self.delivered += items
 
     def balance(self) -> Balance:
         """All numbers at one moment."""
-        with self.lock:
+        with self.lock, self.brief:
             waiting, held = self.waiting(), self.held()
             return Balance(
-                emitted=self.taken + waiting + held,
+                emitted=self.taken + self._refused.total() + waiting + held,
                 recovered=self.recovered,
                 delivered=self.delivered,
                 queued=waiting + self.in_work,
                 held=held,
                 spooled=self.spooled(),
-                dropped=dict(self.dropped),
+                dropped=dict(self.dropped + self._refused),
             )
 
 

@@ -1,6 +1,5 @@
 """From a batch of spans or log records to blocks that keep every limit of their destination."""
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +13,6 @@ from crosswatch_exporters.ledger import Loss
 Lose = Callable[[Loss, int], None]
 Prepared = tuple[bytes, int, Any, Any, int]
 """An encoded item with its tag and length, its weight, its resource and scope, and its time in nanoseconds."""
-UNENCODABLE = (AttributeError, TypeError, ValueError, OverflowError, struct.error, MemoryError)
-"""What encoding raises for something that only looks like a span or a record, or when there is no memory for it."""
 Pack = Callable[[Sequence[Any], Lose], list[Block]]
 """Encodes items into blocks; what cannot be sent is handed to `Lose` with a reason and a count."""
 
@@ -96,7 +93,7 @@ class SpanPacker:
         self._origins = _Origins(self._envelope)
 
     def prepare(self, span: Any) -> Prepared:
-        """Encode a span. Raises what `UNENCODABLE` lists when it is not what the SDK makes."""
+        """Encode a span. Raises whatever its values raise when it is not what the SDK makes."""
         item = self._encode(span)
         item = b"\x12" + varint(len(item)) + item
         return item, len(item), span.resource, span.instrumentation_scope, span.end_time or 0
@@ -116,7 +113,7 @@ class LogPacker:
         self._origins = _Origins(self._envelope)
 
     def prepare(self, readable: Any) -> Prepared:
-        """Encode a record. Raises what `UNENCODABLE` lists when it is not what the SDK makes."""
+        """Encode a record. Raises whatever its values raise when it is not what the SDK makes."""
         item = self._encode(readable)
         item = b"\x12" + varint(len(item)) + item
         resource, scope, record = readable.resource, readable.instrumentation_scope, readable.log_record

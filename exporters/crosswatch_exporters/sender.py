@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS
@@ -117,10 +117,7 @@ class Sender:
 
         attach(set_value(SUPPRESS, True))
         while True:
-            try:
-                wait = self.step()
-            except MemoryError:
-                wait = 1.0  # the blocks are still in the queue
+            wait = self._step_safely()
             if self._closing_by is not None and (self.idle.is_set() or self._monotonic() + min(wait, 0.05) >= self._closing_by):
                 break
             if wait > 0:
@@ -128,6 +125,18 @@ class Sender:
                 self._wake.clear()
         for endpoint in self.endpoints:
             endpoint.transport.close()
+
+    def _step_safely(self) -> float:
+        """A step; what goes wrong must not end the thread. The blocks are still in the queue, and the next time may be better."""
+        try:
+            return self.step()
+        except Exception as error:  # noqa: BLE001  # no memory, or a fault of ours
+            now = self._monotonic()
+            delay = self._backoff.next(None)
+            self._not_before = now + delay
+            if not isinstance(error, MemoryError):
+                self._remind(now, "%s: a request failed here: %s: %s", self.destination.name, type(error).__name__, error)
+            return delay
 
     def step(self) -> float:
         """Do one thing, and say for how many seconds there is nothing to do."""
@@ -142,51 +151,57 @@ class Sender:
         endpoint = self._choose(now)
         if endpoint is None:
             return min(e.breaker.next_probe_at for e in self.endpoints) - now
-        self._apply(self._attempt(endpoint, piece), piece, endpoint, now)
+        request = self._request(endpoint, piece)
+        if request is not None:
+            self._apply(self._attempt(endpoint, piece, request), piece, endpoint, now)
         return 0.0
 
     def _claim(self, now: float) -> float:
         """Take the next blocks as one piece; seconds to wait when there are none, or when more are likely to come soon."""
-        with self.account.lock:
-            blocks = self.queue.head(64)
-            if not blocks:
-                self._ripe_at, self._hurry = None, False
-                self.idle.set()
-                return _NEVER
-            enough = self.queue.weight * 2 >= self.destination.limits.request_bytes
-            if not (enough or self._hurry or self._backoff.failures):
-                if self._ripe_at is None:
-                    self._ripe_at = now + self._linger
-                if now < self._ripe_at:
-                    return self._ripe_at - now
-            self._claimed = self.destination.limits.fit(blocks)
-            self._pieces.extend(self._cut(self._expire(blocks[: self._claimed])))
-            self._release()
-        return 0.0 if self._pieces else self._claim(now)
+        while not self._pieces:
+            with self.account.lock:
+                blocks = self.queue.head(64)
+                if not blocks:
+                    self._ripe_at, self._hurry = None, False
+                    self.idle.set()
+                    return _NEVER
+                enough = self.queue.weight * 2 >= self.destination.limits.request_bytes
+                if not (enough or self._hurry or self._backoff.failures):
+                    if self._ripe_at is None:
+                        self._ripe_at = now + self._linger
+                    if now < self._ripe_at:
+                        return self._ripe_at - now
+                count = self.destination.limits.fit(blocks)
+                fresh, lost = self._expire(blocks[:count])
+                pieces = self._cut(fresh)
+                self._claimed = count
+                for reason, items in lost:
+                    self._settle_lost(reason, items)
+                self._pieces.extend(pieces)
+                self._release()
+        return 0.0
 
-    def _expire(self, blocks: Sequence[Block]) -> list[Block]:
-        """The blocks, or parts of them, that the destination still accepts by their age; the rest is counted as lost."""
+    def _expire(self, blocks: Sequence[Block]) -> tuple[list[Block], list[tuple[Loss, int]]]:
+        """The blocks, or parts of them, that the destination still accepts by their age, and what is lost of the rest."""
         limits, now_ns = self.destination.limits, int(self._clock() * 1e9)
         # A minute's margin, so that nothing expires on the way.
         oldest, newest = now_ns - limits.max_age_ns + 60 * 10**9, now_ns + limits.max_ahead_ns - 10 * 10**9
-        fresh, queue = [], deque(blocks)
+        fresh, lost, queue = [], [], deque(blocks)
         while queue:
             block = queue.popleft()
             if block.oldest_ns >= oldest and block.newest_ns <= newest:
                 fresh.append(block)
-            elif block.items > 1 and len(parts := self.destination.split(block)) > 1:
+            elif block.items > 1 and len(parts := self._parts(block)) > 1:
                 queue.extendleft(reversed(parts))
             else:
-                self._settle_lost(Loss.TOO_OLD if block.oldest_ns < oldest else Loss.TOO_NEW, block.items)
-        return fresh
+                lost.append((Loss.TOO_OLD if block.oldest_ns < oldest else Loss.TOO_NEW, block.items))
+        return fresh, lost
 
     def _cut(self, blocks: list[Block]) -> list[_Piece]:
         """Pieces that each fit a request. One does, as a rule; but blocks may have been built for another destination's limits."""
         limits, small = self.destination.limits, list(blocks)
         while any(block.items > limits.request_items or block.weight > limits.request_bytes for block in small):
-            smaller = [
-                part for block in small for part in (self.destination.split(block) if block.items > limits.request_items else [block])
-            ]
+            smaller = [part for block in small for part in (self._parts(block) if block.items > limits.request_items else [block])]
             if len(smaller) == len(small):
                 break
             small = smaller
@@ -197,14 +212,33 @@ class Sender:
             small = small[count:]
         return pieces
 
+    def _parts(self, block: Block) -> list[Block]:
+        """The block in parts; itself when it cannot be taken apart, or when it is not what it should be."""
+        try:
+            return self.destination.split(block)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # bytes that are no request of ours: one such block must not stop the queue
+            log.debug("%s: a block cannot be taken apart: %s: %s", self.destination.name, type(error).__name__, error)
+            return [block]
+
     def _choose(self, now: float) -> Endpoint | None:
         """The own endpoint while it is well or due for a probe, otherwise the other, otherwise none."""
         return next((endpoint for endpoint in self.endpoints if endpoint.breaker.may_send(now)), None)
 
-    def _attempt(self, endpoint: Endpoint, piece: _Piece) -> Verdict:
-        body, headers = self.destination.request(piece.blocks, endpoint.route, endpoint is not self.endpoints[0])
+    def _request(self, endpoint: Endpoint, piece: _Piece) -> tuple[bytes, Mapping[str, str]] | None:
+        """Body and headers; None when none can be made of the piece, which is then halved, or lost when it is one item."""
         try:
-            reply = endpoint.send(body, headers)
+            return self.destination.request(piece.blocks, endpoint.route, endpoint is not self.endpoints[0])
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # an item that cannot be translated: it must not stop the queue
+            self._split(f"no request can be made of it: {type(error).__name__}: {error}", piece)
+            return None
+
+    def _attempt(self, endpoint: Endpoint, piece: _Piece, request: tuple[bytes, Mapping[str, str]]) -> Verdict:
+        try:
+            reply = endpoint.send(*request)
             for mending, names in self.destination.mend(reply):
                 endpoint.send(mending, names)
         except NoCredentials as error:
@@ -215,20 +249,29 @@ class Sender:
         now = self._monotonic()
         if verdict.impaired:
             endpoint.breaker.failed(now, now - began)
-        else:
+        elif verdict.action in (Action.DELIVERED, Action.SPLIT):
             endpoint.breaker.succeeded(now)
+        else:
+            endpoint.breaker.answered(now)
         match verdict.action:
             case Action.DELIVERED:
                 self._delivered(verdict, piece)
             case Action.SPLIT:
-                self._split(verdict, piece)
+                self._split(verdict.reason, piece)
             case Action.FALL_BACK if self.fallback is not None:
                 self._fall_back(verdict)
             case _:
-                # With somewhere else to go there is nothing to wait for.
-                elsewhere = endpoint.breaker.open and self._choose(now) is not None
-                self._not_before = now if elsewhere else now + self._backoff.next(verdict.after)
-                self._remind(now, "%s: %s; %d items wait", endpoint.route.host, verdict.reason, self.queue.items)
+                self._wait(verdict, endpoint, now)
+
+    def _wait(self, verdict: Verdict, endpoint: Endpoint, now: float) -> None:
+        """Try again later; or at once, where there is somewhere else to go. Then it is the endpoint's probes that wait as it asked."""
+        if endpoint.breaker.open and verdict.after is not None:
+            endpoint.breaker.asked_to_wait(now + min(verdict.after, 3600.0))
+        elsewhere = endpoint.breaker.open and self._choose(now) is not None
+        self._not_before = now if elsewhere else now + self._backoff.next(verdict.after)
+        with self.account.lock:
+            waiting = self.queue.items
+        self._remind(now, "%s: %s; %d items wait", endpoint.route.host, verdict.reason, waiting)
 
     def _delivered(self, verdict: Verdict, piece: _Piece) -> None:
         self._backoff.reset()
@@ -244,17 +287,17 @@ class Sender:
             self._pieces.popleft()
             self._release()
 
-    def _split(self, verdict: Verdict, piece: _Piece) -> None:
+    def _split(self, reason: str, piece: _Piece) -> None:
         """The request was refused for what is in it: send its halves, until the one item that is refused stands alone."""
         blocks = piece.blocks
         if len(blocks) == 1:
-            blocks = self.destination.split(blocks[0])
+            blocks = self._parts(blocks[0])
         self._pieces.popleft()
         if len(blocks) > 1:
             middle = (len(blocks) + 1) // 2
             self._pieces.extendleft([_Piece(blocks[middle:]), _Piece(blocks[:middle])])
             return
-        self._remind(self._monotonic(), "%s: an item was rejected: %s", self.destination.name, verdict.reason)
+        self._remind(self._monotonic(), "%s: an item was rejected: %s", self.destination.name, reason)
         with self.account.lock:
             self._settle_lost(Loss.REJECTED, piece.items)
             self._release()

@@ -1,8 +1,10 @@
 """What an answer means: a pure function from a reply to one of four verdicts."""
 
+import json
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from crosswatch_exporters.encoding.read import fields
 from crosswatch_exporters.transport import Reply
@@ -100,6 +102,15 @@ def partial_success(body: bytes) -> tuple[int, str]:
     return 0, ""
 
 
+def json_object(body: bytes) -> dict[str, Any]:
+    """An answer's JSON object; an empty one when it is something else. The status has said what matters: nothing is sent again for this."""
+    try:
+        loaded = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
 def stale_keys(reply: Reply) -> bool:
     """Whether the service refused our keys."""
     return reply.status in (400, 401, 403) and any(word in reply.body for word in _STALE_KEYS)
@@ -117,7 +128,7 @@ def server_clock(reply: Reply) -> float | None:
 
 def retry_after(value: str, now: float) -> float | None:
     """Seconds to wait by a Retry-After header, which is a number of seconds or a date; None when there is none or it cannot be read."""
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     at = _http_date(value)
     return None if at is None else max(0.0, at - now)

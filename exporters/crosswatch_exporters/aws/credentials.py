@@ -66,13 +66,10 @@ class CredentialProvider:
 
 def find_credentials(environ: Mapping[str, str]) -> Credentials | None:
     """Ask each source in order; the first that has credentials wins. A source that fails is named in the log and skipped."""
-    import configparser
-    import http.client
-
     for source in (from_environment, from_botocore_only, from_shared_files, from_container, from_instance):
         try:
             found = source(environ)
-        except (OSError, ValueError, KeyError, http.client.HTTPException, configparser.Error) as error:
+        except Exception as error:  # noqa: BLE001  # files, networks, parsers, plugins of botocore: any can fail in ways of its own
             log.debug("%s: %s", source.__name__, error)
             continue
         if found is not None:
@@ -94,7 +91,6 @@ def from_botocore_only(environ: Mapping[str, str]) -> Credentials | None:
     ):
         return None
     try:
-        import botocore.exceptions
         import botocore.session
     except ImportError:
         log.warning("these AWS credentials need botocore: pip install 'crosswatch-exporters[aws]'")
@@ -104,7 +100,7 @@ def from_botocore_only(environ: Mapping[str, str]) -> Credentials | None:
         if found is None:
             return None
         frozen = found.get_frozen_credentials()
-    except botocore.exceptions.BotoCoreError as error:
+    except Exception as error:  # noqa: BLE001  # ClientError (throttled, denied) and BotoCoreError have nothing else in common
         log.warning("AWS credentials could not be resolved: %s", error)
         return None
     expiry = getattr(found, "_expiry_time", None)

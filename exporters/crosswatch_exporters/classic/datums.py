@@ -76,19 +76,26 @@ def points_of(metric: Any, service: str) -> Iterator[Point | None]:
     """The metric's data points; None for one that CloudWatch cannot take (NaN, infinity, too large)."""
     unit, factor = unit_of(metric.unit)
     for point in metric.data.data_points:
-        pairs = {"service.name": service}
-        for key, value in (point.attributes or {}).items():
-            if key not in _NOT_DIMENSIONS and (text := dimension_text(value)):
-                pairs[key[:255]] = text
-        if hasattr(point, "value"):
-            values, counts = [float(point.value)], [1]
-        else:
-            values, counts = distribution(point)
+        try:
+            values, counts = ([float(point.value)], [1]) if hasattr(point, "value") else distribution(point)
+            pairs = _pairs(point.attributes or {}, service)
+        except Exception:  # noqa: BLE001  # an integer beyond the largest double, or whatever an attribute's own methods raise
+            yield None
+            continue
         values = [value * factor for value in values]
         if any(not math.isfinite(value) or abs(value) > _LARGEST for value in values):
             yield None
         elif values:
-            yield Point(metric.name[:255], unit, point.time_unix_nano // 10**6, tuple(values), tuple(counts), tuple(pairs.items()))
+            yield Point(metric.name[:255], unit, point.time_unix_nano // 10**6, tuple(values), tuple(counts), pairs)
+
+
+def _pairs(attributes: Mapping[str, Any], service: str) -> tuple[tuple[str, str], ...]:
+    """The attributes that may become dimensions."""
+    pairs = {"service.name": service}
+    for key, value in attributes.items():
+        if key not in _NOT_DIMENSIONS and (text := dimension_text(value)):
+            pairs[key[:255]] = text
+    return tuple(pairs.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,12 @@ class Envelope:
             if scope is None:
                 body, schema = b"\x0a\x00", b""
             else:
-                fields = text(b"\x0a", scope.name) + text(b"\x12", scope.version) + self._scope_attributes(items_of(scope.attributes))
-                body, schema = delimited(b"\x0a", fields), text(b"\x1a", scope.schema_url)
+                fields = (
+                    text(b"\x0a", _said(scope.name))
+                    + text(b"\x12", _said(scope.version))
+                    + self._scope_attributes(items_of(scope.attributes))
+                )
+                body, schema = delimited(b"\x0a", fields), text(b"\x1a", _said(scope.schema_url))
             found = self._remember(self._scopes, scope, body, schema)
         return found[1], found[2]
 
@@ -61,3 +65,8 @@ class Envelope:
             body, schema = self.resource(resource)
             out.append(delimited(b"\x0a", b"".join((body, *scopes, schema))))
         return b"".join(out)
+
+
+def _said(value: Any) -> str:
+    """A name or version as text, whatever the service gave as one: `get_tracer("shop", 1.0)` is not rare."""
+    return value if isinstance(value, str) else "" if value is None else str(value)

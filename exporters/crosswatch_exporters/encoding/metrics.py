@@ -18,8 +18,9 @@ class MetricEncoder:
         self._exponential_attributes = AttributeEncoder(0x0A, redact)
         self._exemplar_attributes = AttributeEncoder(0x3A, redact)
 
-    def points(self, metric: Any) -> Iterator[tuple[Any, bytes]]:
-        """Each data point with its encoded message, tag and length included; nothing for kinds the SDK does not have."""
+    def points(self, metric: Any) -> Iterator[tuple[Any, bytes | None]]:
+        """Each data point with its encoded message, tag and length included; None for one that has none, such as a count beyond the largest
+        double. Nothing for kinds the SDK does not have."""
         match metric.data:
             case Gauge():
                 encode = self._gauge_point
@@ -32,7 +33,12 @@ class MetricEncoder:
             case _:
                 return
         for point in metric.data.data_points:
-            yield point, delimited(b"\x0a", encode(point))
+            try:
+                encoded = delimited(b"\x0a", encode(point))
+            except Exception:  # noqa: BLE001  # whatever an attribute's own methods raise; the other points must go on
+                yield point, None
+            else:
+                yield point, encoded
 
     def message(self, metric: Any, points: Sequence[bytes]) -> bytes:
         """The Metric message with the given encoded points, without tag and length."""

@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry.trace import StatusCode
 
 from crosswatch_exporters.ledger import Account, Loss
-from crosswatch_exporters.packing import UNENCODABLE, Prepared
+from crosswatch_exporters.packing import Prepared
 
 # Spans may end after their root, in threads of their own; so many verdicts are remembered for them.
 _VERDICTS = 2048
@@ -53,15 +53,14 @@ class TailBuffer:
         """Take a finished span that head sampling left out."""
         try:
             prepared = self._prepare(span)
-        except UNENCODABLE:
-            with self._account.lock:
-                self._lose(1, Loss.UNENCODABLE)
+        except Exception:  # noqa: BLE001  # whatever a value's own methods raise; the service must not hear of it
+            self._account.refuse(Loss.UNENCODABLE, 1)
             return
         root = span.parent is None or span.parent.is_remote
         slow = root and (span.end_time or 0) - (span.start_time or 0) >= self._slow_ns
         failed = span.status.status_code is StatusCode.ERROR
         trace_id = span.context.trace_id
-        with self._account.lock:
+        with self._account.brief:
             decided = self._verdicts.get(trace_id)
             if decided is not None and not failed:
                 self._finish([prepared], decided)
@@ -79,7 +78,7 @@ class TailBuffer:
 
     def close(self) -> None:
         """Keep what failed, forget the rest: no root will come any more."""
-        with self._account.lock:
+        with self._account.brief:
             for trace_id in list(self._traces):
                 self._decide(trace_id, self._traces[trace_id].failed)
 
@@ -96,8 +95,4 @@ class TailBuffer:
         if kept:
             self._keep(spans)
         else:
-            self._lose(len(spans), Loss.TAIL)
-
-    def _lose(self, items: int, reason: Loss) -> None:
-        self._account.taken += items
-        self._account.lose(reason, items)
+            self._account.refuse(Loss.TAIL, len(spans))

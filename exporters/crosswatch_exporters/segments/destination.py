@@ -10,7 +10,7 @@ from crosswatch_exporters.encoding.rewrite import split_request
 from crosswatch_exporters.endpoints import Route
 from crosswatch_exporters.segments.translate import document
 from crosswatch_exporters.transport import Reply
-from crosswatch_exporters.verdicts import Action, Verdict, judge
+from crosswatch_exporters.verdicts import Action, Verdict, json_object, judge
 
 _JSON = {"content-type": "application/json"}
 
@@ -32,8 +32,10 @@ class TraceSegments:
         verdict = judge(reply, now)
         if verdict.action is not Action.DELIVERED or b"UnprocessedTraceSegments" not in reply.body:
             return verdict
-        unprocessed = json.loads(reply.body).get("UnprocessedTraceSegments") or []
-        reasons = {str(entry.get("Message") or entry.get("ErrorCode")) for entry in unprocessed}
+        unprocessed = json_object(reply.body).get("UnprocessedTraceSegments")
+        if not isinstance(unprocessed, list) or not unprocessed:
+            return verdict
+        reasons = {str(entry.get("Message") or entry.get("ErrorCode")) for entry in unprocessed if isinstance(entry, dict)}
         return Verdict(Action.DELIVERED, rejected=len(unprocessed), reason="; ".join(sorted(reasons))[:300])
 
     def split(self, block: Block) -> list[Block]:
