@@ -13,7 +13,7 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -58,6 +58,8 @@ def _lane_report(journal: Path, lane: Path, said: dict[str, object], alive: bool
     number, offset = records.read_cursor(lane)
     items = size = damaged = 0
     oldest, newest = 1 << 63, 0
+    for path in lane.glob(f"*{records.UNREADABLE}"):
+        damaged += path.stat().st_size
     for path in sorted(lane.glob("*.seg")):
         if not path.stem.isdigit() or int(path.stem) < number:
             continue
@@ -88,8 +90,9 @@ def _lane_report(journal: Path, lane: Path, said: dict[str, object], alive: bool
     )
 
 
-def drain(folder: Path, timeout: float) -> int:
-    """Deliver what ended processes left; the number of items that could not be delivered in `timeout` seconds."""
+def drain(folder: Path, timeout: float) -> Collection[str]:
+    """Deliver what ended processes left, as far as that is possible in `timeout` seconds, and print what became of it. Returns the signals
+    that there was an endpoint for."""
     from crosswatch_exporters.configurator import drain_pipeline
     from crosswatch_exporters.settings import read_settings
 
@@ -111,7 +114,32 @@ def drain(folder: Path, timeout: float) -> int:
     pipeline.close(1.0)
     for signal, balance in pipeline.ledger.balances().items():
         print(f"{signal}: {balance}")
-    return sum(balance.spooled for balance in pipeline.ledger.balances().values())
+    return frozenset(pipeline.senders)
+
+
+_NOT_SENT = {
+    "traces": "set AWS_REGION or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "logs": "set OTEL_EXPORTER_OTLP_LOGS_ENDPOINT, or AWS_REGION and OTEL_EXPORTER_OTLP_LOGS_HEADERS=x-aws-log-group=<name>",
+    "metrics": "set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "classic_metrics": "set CROSSWATCH_CLASSIC_METRICS or CROSSWATCH_EMF_LOG_GROUP",
+}
+
+
+def left(folder: Path, tried: Collection[str]) -> bool:
+    """Name what ended processes' journals still hold; whether they hold anything. For the signals in `tried` there was an endpoint."""
+    found = False
+    for report in inspect(folder):
+        if report.alive or not (report.items or report.damaged):
+            continue
+        found = True
+        held = f"{report.items} items" if report.items else f"{report.damaged} bytes that cannot be read"
+        mend = (
+            ""
+            if report.signal in tried
+            else f"; they have no endpoint: {_NOT_SENT.get(report.signal, 'unknown signal')}, as for the service"
+        )
+        print(f"{report.journal} still holds {held} of {report.signal}{mend}", file=sys.stderr)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,11 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             show(list(inspect(chosen.dir)), chosen.json)
             raise SystemExit(0)
         make_safe(chosen.dir)
-        left = drain(chosen.dir, chosen.timeout) + in_use(chosen.dir)
+        tried = drain(chosen.dir, chosen.timeout)
+        waiting = [left(chosen.dir, tried), in_use(chosen.dir) > 0]
     except (UnsafeSpool, OSError) as error:
         print(f"crosswatch-spool: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-    raise SystemExit(1 if left else 0)
+    raise SystemExit(1 if any(waiting) else 0)
 
 
 def check(folder: Path) -> None:

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from crosswatch_exporters.blocks import Block
-from crosswatch_exporters.journal.records import MAGIC, encode, encode_cursor, read_all, read_cursor
+from crosswatch_exporters.journal.records import MAGIC, UNREADABLE, encode, encode_cursor, read_all, read_cursor, set_aside, unsound
 from crosswatch_exporters.ledger import Account, Loss
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class Lane:
         self._write_fd = -1
         self._cursor_fd = -1
         self._disk_failed_at: float | None = None
+        self._said_too_large = False
         self._next_number = 1
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._recover()
@@ -143,10 +144,14 @@ class Lane:
             self.remove()
 
     def remove(self) -> None:
-        """Delete the lane's files and folder."""
-        for path in self.folder.iterdir():
-            path.unlink(missing_ok=True)
-        self.folder.rmdir()
+        """Delete the lane's files and folder, but for segments that we cannot read. What cannot be deleted, or is gone, stays as it is."""
+        try:
+            for path in self.folder.iterdir():
+                if path.suffix != UNREADABLE:
+                    path.unlink(missing_ok=True)
+            self.folder.rmdir()
+        except OSError as error:
+            log.debug("%s cannot be removed: %s", self.folder, error)
 
     def shed(self) -> bool:
         """Delete the oldest segment although nothing was appended; False when there is only one left."""
@@ -162,10 +167,11 @@ class Lane:
         now = self._monotonic()
         if self._disk_failed_at is not None and now - self._disk_failed_at < _RETRY_DISK_AFTER:
             return None
-        record = encode(block)
-        if len(record) + len(MAGIC) > self._max_bytes:
-            return None  # larger than all the room there is
         try:
+            record = encode(block)
+            if len(record) + len(MAGIC) > self._max_bytes:
+                self._say_too_large(len(record))
+                return None
             segment = self._segment_for(len(record))
             written = os.write(self._write_fd, record)
             if written != len(record):
@@ -173,8 +179,8 @@ class Lane:
                 raise OSError(28, "the disk took only a part of the record")
             if self._fsync:
                 os.fdatasync(self._write_fd)
-        except OSError as error:
-            if self._disk_failed_at is None:
+        except (OSError, MemoryError) as error:
+            if self._disk_failed_at is None and not isinstance(error, MemoryError):
                 log.warning("the spool %s cannot be written (%s); telemetry waits in memory", self.folder, error)
             self._disk_failed_at = now
             return None
@@ -183,6 +189,16 @@ class Lane:
         segment.items += block.items
         self.disk_bytes += len(record)
         return segment
+
+    def _say_too_large(self, size: int) -> None:
+        if not self._said_too_large:
+            self._said_too_large = True
+            log.warning(
+                "%d bytes of %s do not fit the spool's %d and wait in memory; raise CROSSWATCH_SPOOL_MAX_BYTES",
+                size,
+                self._account.signal,
+                self._max_bytes,
+            )
 
     def _segment_for(self, size: int) -> _Segment:
         """The segment to append to: the last one, or a new one when it is full."""
@@ -347,6 +363,12 @@ class Lane:
             data = path.read_bytes()
             start = offset if segment.number == number else len(MAGIC)
             found = list(read_all(data, start))
+            damaged = unsound(data, start, found)
+            if damaged and not found and data[: len(MAGIC)] != MAGIC:
+                set_aside(path)
+                continue
+            if damaged:
+                log.warning("%d bytes of the spool's %s are damaged; what they held is lost", damaged, path)
             segment.size = len(data)
             segment.items = segment.unread = sum(stored.block.items for stored in found)
             self.weight += sum(stored.block.weight for stored in found)

@@ -8,15 +8,19 @@ record
 is sound.
 """
 
+import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
 from crosswatch_exporters.blocks import Block
 
+log = logging.getLogger(__name__)
+
 MAGIC = b"CWSPOOL\x01"
+UNREADABLE = ".unreadable"
 _MARKER = b"CWR1"
 _HEAD = Struct("<4sIIIIQQ")
 _CURSOR = Struct("<QQ")
@@ -51,9 +55,8 @@ def read_at(data: bytes, offset: int) -> Stored | None:
 
 
 def read_all(data: bytes, offset: int = 0) -> Iterator[Stored]:
-    """Every sound record from `offset` on, or from the start; nothing when the file is not of our version."""
-    if data[: len(MAGIC)] != MAGIC:
-        return
+    """Every sound record from `offset` on, or from the start. Each says by its marker and checksum that it is one of this version: a file
+    whose head is damaged is read as well."""
     offset = max(offset, len(MAGIC))
     while 0 <= offset < len(data):
         stored = read_at(data, offset)
@@ -62,6 +65,22 @@ def read_all(data: bytes, offset: int = 0) -> Iterator[Stored]:
         else:
             yield stored
             offset = stored.end
+
+
+def unsound(data: bytes, offset: int, found: Sequence[Stored]) -> int:
+    """How many bytes from `offset` on belong to none of the records that were found there."""
+    return max(0, len(data) - max(offset, len(MAGIC))) - sum(HEAD_BYTES + len(stored.block.payload) for stored in found)
+
+
+def set_aside(path: Path) -> None:
+    """Keep a segment in which there is nothing that we can read, such as a later version's, under a name that nobody deletes."""
+    kept = path.with_suffix(UNREADABLE)
+    try:
+        path.rename(kept)
+    except OSError as error:
+        log.warning("the spool's %s cannot be read, nor set aside: %s", path, error)
+    else:
+        log.warning("nothing in the spool's %s can be read; it is kept as %s", path, kept.name)
 
 
 def encode_cursor(number: int, offset: int) -> bytes:

@@ -1,6 +1,7 @@
 """Taking over what ended processes left: at the start, and again from time to time, since a sibling may be killed at any moment."""
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,8 @@ class Recovery:
                 folder = journal.folder / signal
                 if folder.is_dir() and not folder.is_symlink():
                     self._take_over(journal, Lane(folder, account, self.max_bytes), account, backlog, sender)
-        self._shed()
+        if not self.any_region and self._disk_is_short():
+            self._shed()
 
     def _take_over(self, journal: Journal, lane: Lane, account: Account, backlog: Backlog, sender: Sender) -> None:
         with account.lock:
@@ -75,8 +77,13 @@ class Recovery:
         log.info("%d items of %s that an ended process left are being delivered", lane.items, account.signal)
         sender.flush()
 
+    def _disk_is_short(self) -> bool:
+        """Whether less is free on the disk than a spool of our own may need."""
+        room = os.statvfs(self.spool.folder)
+        return room.f_bavail * room.f_frsize < self.max_bytes
+
     def _shed(self) -> None:
-        """Keep what was taken over within the spool's size: processes that die again and again must not fill the disk between them."""
+        """Bring what was taken over down to one spool's size: processes that die again and again must not fill the disk between them."""
         lanes = [(signal, lane) for journal in self._journals for signal, lane in journal.lanes.items()]
         excess = sum(lane.disk_bytes for _, lane in lanes) - self.max_bytes
         for signal, lane in lanes:
@@ -91,7 +98,7 @@ class Recovery:
         while True:
             try:
                 self.look()
-            except (OSError, MemoryError) as error:
+            except Exception as error:  # noqa: BLE001  # the disk, no memory, or a fault of ours; it must not end the thread
                 log.warning("the spool %s cannot be searched: %s", self.spool.folder, error)
             if self._closed.wait(_EVERY_SECONDS):
                 return

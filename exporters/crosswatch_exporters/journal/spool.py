@@ -130,7 +130,9 @@ def make_safe(folder: Path) -> None:
             f"CROSSWATCH_SPOOL_DIR={folder}: belongs to user {found.st_uid}, we are {os.geteuid()}; "
             "name a folder of this user, or run as that one"
         )
-    if found.st_mode & (stat.S_ISVTX | stat.S_IWOTH):
+    shared = found.st_mode & (stat.S_ISVTX | stat.S_IWOTH)
+    # Made with a mask of 002, and still empty, it is nobody's but ours.
+    if shared or (found.st_mode & stat.S_IWGRP and any(folder.iterdir())):
         raise UnsafeSpool(f"CROSSWATCH_SPOOL_DIR={folder}: others may write there; name a folder of its own, mode 0700")
     if found.st_mode & 0o077:
         if any(not path.name.startswith((_PREFIX, _NEW)) for path in folder.iterdir()):
