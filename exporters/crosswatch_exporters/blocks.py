@@ -1,11 +1,12 @@
 """A block: the unit that is written to the journal, merged into requests, and accounted for."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HOUR_NS = 3600 * 10**9
 DAY_NS = 24 * HOUR_NS
 _BLOCK_BYTES = 256_000
+_LEAST_BLOCK_BYTES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,16 @@ class Limits:
     max_age_ns: int = 14 * DAY_NS
     max_ahead_ns: int = 2 * HOUR_NS
     max_gap_ns: int = DAY_NS
+    most_block_bytes: int = _BLOCK_BYTES
 
     @property
     def block_bytes(self) -> int:
         """How large a block may become: small enough that several fit a request and that a lost one costs little."""
-        return min(_BLOCK_BYTES, self.request_bytes)
+        return min(self.most_block_bytes, self.request_bytes)
+
+    def for_queue(self, max_bytes: int) -> "Limits":
+        """With blocks of which a queue of that size holds several: none is too large for it, and one that gives way costs little."""
+        return replace(self, most_block_bytes=max(_LEAST_BLOCK_BYTES, min(_BLOCK_BYTES, max_bytes // 8)))
 
     def fit(self, blocks: Iterable[Block]) -> int:
         """How many of the first blocks make one request. At least one, if there is any: a block alone is made to fit when it is built."""

@@ -19,7 +19,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
 from crosswatch_exporters.aws.credentials import CredentialProvider
-from crosswatch_exporters.blocks import LOG_LIMITS, METRIC_LIMITS, TRACE_LIMITS
+from crosswatch_exporters.blocks import LOG_LIMITS, MAX_LABELS, METRIC_LIMITS, TRACE_LIMITS, Limits
 from crosswatch_exporters.destinations import Destination, Otlp
 from crosswatch_exporters.endpoint import Endpoint, open_endpoint
 from crosswatch_exporters.endpoints import Route, aws_service_of
@@ -92,7 +92,7 @@ def drain_pipeline(settings: Settings) -> Pipeline:
     if settings.classic != "off":
         from crosswatch_exporters.classic.install import classic_lane
 
-        destination, _, route = classic_lane(settings)
+        destination, _, route = classic_lane(settings, _lane_bytes(settings, "classic_metrics"))
         assembly.lane(destination, route)
     return assembly.build(any_region=True)
 
@@ -104,7 +104,7 @@ class Providers:
         self.flush: Callable[[float], bool] = lambda timeout: False
         self._settings = settings
         self._resource = resource
-        self._redact = redactor(settings.redact, settings.redact_allow)
+        self._redact = redactor(settings.redact, settings.redact_allow, settings.redact_rules)
         self._spans = SpanIntake(self._flush_now)
         self._records = LogIntake(self._flush_now)
         self._built_before = False
@@ -128,7 +128,7 @@ class Providers:
         assembly = _Assembly(settings)
         closing: list[Callable[[], object]] = []
         if "traces" in settings.routes:
-            packer = SpanPacker(TRACE_LIMITS, self._redact)
+            packer = SpanPacker(_for_queue(settings, "traces", TRACE_LIMITS), self._redact)
             intake = assembly.intake(Otlp("traces", TRACE_LIMITS), packer)
             self._spans.put = intake.put
             if settings.tail == "on":
@@ -139,13 +139,14 @@ class Providers:
                 self._spans.put_unsampled = tail.add
                 closing.append(tail.close)
         if "logs" in settings.routes:
-            self._records.put = assembly.intake(Otlp("logs", LOG_LIMITS), LogPacker(LOG_LIMITS, self._redact)).put
+            records = LogPacker(_for_queue(settings, "logs", LOG_LIMITS), self._redact)
+            self._records.put = assembly.intake(Otlp("logs", LOG_LIMITS), records).put
         self._readers = list(self._metric_readers(assembly))
         pipeline = assembly.build()
         if self._built_before:
             self.meters.after_fork()
         else:
-            self.meters = GuardedMeterProvider(self._make_meters, settings.cardinality_limit, self._redact)
+            self.meters = GuardedMeterProvider(self._make_meters, settings.cardinality_limit, self._redact, self._flush_now)
             self._built_before = True
             if settings.self_metrics != "off" and self._readers:
                 observe_ledger(self.meters, lambda: self._ledger)
@@ -162,13 +163,16 @@ class Providers:
         from crosswatch_exporters.metrics import ScheduledReader
 
         if "metrics" in settings.routes:
-            store = assembly.store(Otlp("metrics", METRIC_LIMITS), MetricPacker(METRIC_LIMITS))
+            # Away from home each resource gets one more attribute.
+            most_labels = MAX_LABELS - ("metrics" in settings.failover_routes)
+            points = MetricPacker(_for_queue(settings, "metrics", METRIC_LIMITS), self._redact, most_labels)
+            store = assembly.store(Otlp("metrics", METRIC_LIMITS), points)
             exponential = settings.histogram == "base2_exponential_bucket_histogram"
             yield lambda: ScheduledReader(store, interval, settings.temporality, exponential)
         if settings.classic != "off":
             from crosswatch_exporters.classic.install import classic_lane
 
-            destination, packer, route = classic_lane(settings)
+            destination, packer, route = classic_lane(settings, _lane_bytes(settings, "classic_metrics"))
             classic = assembly.store(destination, packer, route)
             yield lambda: ScheduledReader(classic, interval, "delta", exponential=True)
 
@@ -203,7 +207,9 @@ class _Assembly:
     def intake(self, destination: Destination, packer: Packer) -> Intake:
         """A signal whose items arrive one by one."""
         account, queue, sender = self.lane(destination)
-        self._intakes[destination.name] = intake = Intake(account, packer, queue, sender.notify, self._settings.queue_items)
+        self._intakes[destination.name] = intake = Intake(
+            account, packer, queue, sender.notify, self._settings.queue_items[destination.name]
+        )
         return intake
 
     def store(self, destination: Destination, pack: Pack, route: Route | None = None) -> "MetricStore":
@@ -265,7 +271,7 @@ class _Assembly:
         own = route or settings.routes[name]
         other = settings.failover_routes.get(name)
         breaker = (
-            Breaker(failures_to_open=3, successes_to_close=_HYSTERESIS_PROBES, open_at_least=_HYSTERESIS_SECONDS, probe_every=5.0)
+            Breaker(failures_to_open=3, successes_to_close=_HYSTERESIS_PROBES, well_for=_HYSTERESIS_SECONDS, probe_every=5.0)
             if other
             else Breaker()
         )
@@ -273,6 +279,15 @@ class _Assembly:
         if other:
             endpoints.append(open_endpoint(name, other, settings, self.credentials, Breaker()))
         return endpoints
+
+
+def _lane_bytes(settings: Settings, signal: str) -> int:
+    """The signal's share of the spool."""
+    return int(settings.spool_max_bytes * _SHARES[signal])
+
+
+def _for_queue(settings: Settings, signal: str, limits: Limits) -> Limits:
+    return limits.for_queue(_lane_bytes(settings, signal))
 
 
 def _open_spool(settings: Settings) -> Spool | None:

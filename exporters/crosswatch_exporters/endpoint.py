@@ -98,7 +98,8 @@ def open_endpoint(signal: str, route: Route, settings: Settings, credentials: Cr
     if settings.sigv4 == "always" or (settings.sigv4 == "auto" and (known or route.api)):
         service, region = known or (route.api or SERVICE_OF_SIGNAL[signal], route.region or settings.region)
         signer = Signer(service, region)
-    transport = Transport(route.url, settings.request_timeout, settings.certificate, settings.client_certificate, settings.client_key)
+    wire = settings.wires.get(signal, settings.wires[""])
+    transport = Transport(route.url, wire.timeout, wire.certificate, wire.client_certificate, wire.client_key)
     # Of the APIs only PutMetricData documents compressed bodies.
-    compression = settings.compression and route.api in ("", "monitoring")
+    compression = wire.compression and route.api in ("", "monitoring")
     return Endpoint(route, transport, breaker, signer, credentials, compression)

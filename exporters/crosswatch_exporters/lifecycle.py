@@ -50,9 +50,17 @@ class Lifecycle:
 
         Only where nobody else handles SIGTERM. A server that handles it (gunicorn, uvicorn) replaces this handler and ends through atexit.
         """
-        self.close()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        if self.pipeline.closed and not self.pipeline.ended:
+            return  # we have interrupted ourselves: the process is ending already
+        try:
+            self.close()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the process was asked to end
+            log.warning("telemetry could not be closed: %s: %s", type(error).__name__, error)
+        finally:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            # The first process of a container gets no signal that it does not handle.
+            os._exit(128 + number)
 
     def _before_fork(self) -> None:
         """multiprocessing ends its children without atexit, but has finalizers of its own."""

@@ -17,8 +17,9 @@ _METRIC_HEAD = 200
 class MetricPacker:
     """Packs one collection of metrics. An item is a data point."""
 
-    def __init__(self, limits: Limits, redact: Redactor | None = None) -> None:
+    def __init__(self, limits: Limits, redact: Redactor | None = None, most_labels: int = MAX_LABELS) -> None:
         self._limits = limits
+        self._most_labels = most_labels
         self._encode = MetricEncoder(redact)
         self._envelope = Envelope(redact)
 
@@ -58,7 +59,9 @@ class MetricPacker:
                     for metric in scope_metrics.metrics:
                         points = []
                         for point, encoded in self._encode.points(metric):
-                            if shared + len(point.attributes or ()) > MAX_LABELS:
+                            if encoded is None:
+                                lose(Loss.UNENCODABLE, 1)
+                            elif shared + len(point.attributes or ()) > self._most_labels:
                                 lose(Loss.TOO_MANY_LABELS, 1)
                             elif len(encoded) + around > self._limits.item_bytes:
                                 lose(Loss.ITEM_TOO_LARGE, 1)

@@ -25,6 +25,9 @@ _DELTA_KINDS: dict[str, tuple[type, ...]] = {
     "delta": (Counter, Histogram, ObservableCounter),
 }
 
+# The last collection may wait so many seconds for the service's callbacks.
+_CLOSE_WITHIN = 2.0
+
 
 class MetricStore:
     """Encodes collections into a queue, in the thread that collects."""
@@ -68,11 +71,13 @@ class ScheduledReader(MetricReader):
         self._store(metrics_data)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Collect one last time and end the thread."""
-        if self._closed.is_set():
-            return
+        """Let the thread collect one last time and end; wait for that at most two seconds.
+
+        Not in the calling thread: a callback of the service's may hang, and a signal handler may have interrupted somebody who holds one of
+        the SDK's locks.
+        """
         self._closed.set()
-        self._collect_safely()
+        self._thread.join(min(_CLOSE_WITHIN, timeout_millis / 1000))
 
     def _run(self) -> None:
         attach(set_value(SUPPRESS, True))
@@ -80,6 +85,7 @@ class ScheduledReader(MetricReader):
         while not self._closed.wait(max(0.0, due - time.monotonic())):
             due += self._interval
             self._collect_safely()
+        self._collect_safely()
 
     def _collect_safely(self) -> None:
         try:

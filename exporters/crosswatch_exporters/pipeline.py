@@ -28,6 +28,7 @@ class Pipeline:
     collect: Callable[[], object] = lambda: None
     pump: Pump = field(init=False)
     closed: bool = field(default=False, init=False)
+    ended: bool = field(default=False, init=False)
     _closing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Pipeline:
         if self.closed:
             return False
         by = time.monotonic() + timeout
-        self.pump.drain()
+        self.pump.try_drain()
         for sender in self.senders.values():
             sender.flush()
         return all(sender.idle.wait(max(0.0, by - time.monotonic())) for sender in self.senders.values())
@@ -57,11 +58,14 @@ class Pipeline:
 
         What other threads still emit meanwhile goes to the spool as long as possible: the intakes close last.
         """
-        with self._closing:
-            if self.closed:
-                return
-            self.closed = True
+        if not self._closing.acquire(blocking=False):
+            return  # somebody is at it; whoever comes by a signal must not wait for whom it has interrupted
+        self.closed = True
         by = time.monotonic() + timeout
+        # What has arrived is safe before anything is asked of the service's own callbacks.
+        self.pump.nudge()
+        for sender in self.senders.values():
+            sender.flush()
         if self.recovery is not None:
             self.recovery.close()
         self.collect()
@@ -72,13 +76,24 @@ class Pipeline:
             sender.join(by)
         self.pump.close(1.0)
         for sender in self.senders.values():
-            with sender.account.lock:
-                sender.queue.close()
+            self._close_queue(sender)
         if self.recovery is not None:
             self.recovery.release()
         if self.spool is not None:
             self.spool.close()
+        self.ended = True
         log.info("telemetry: %s", self.ledger)
+
+    def _close_queue(self, sender: Sender) -> None:
+        """Give a queue back; one whose disk hangs or fails must not keep the others, or the process."""
+        if not sender.account.lock.acquire(timeout=1.0):
+            return
+        try:
+            sender.queue.close()
+        except OSError as error:
+            log.warning("the spool of %s could not be closed: %s", sender.account.signal, error)
+        finally:
+            sender.account.lock.release()
 
     def abandon(self) -> None:
         """In a forked child: leave everything to the parent, whose it is."""

@@ -5,13 +5,14 @@ the default takes its place and `Settings.problems` says what was wrong and how 
 """
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from crosswatch_exporters.endpoints import Route, aws_service_of, default_route, with_signal_path
+from crosswatch_exporters.endpoints import Route, aws_service_of, aws_url, default_route, with_signal_path
 
 MIB = 1024 * 1024
 _LEAST_BYTES = 64 * 1024
@@ -35,6 +36,17 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.variable}={self.value!r}: {self.mend}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How requests travel: seconds to wait for an answer, whether bodies are compressed, and the files of TLS (empty: the system's)."""
+
+    timeout: float = 10.0
+    compression: bool = True
+    certificate: str = ""
+    client_certificate: str = ""
+    client_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,19 +76,17 @@ class Settings:
     cardinality_limit: int
     redact: str
     redact_allow: frozenset[str]
+    redact_rules: tuple[re.Pattern[str], ...]
     sampler: str
     sampler_argument: float
     tail: str
     tail_slow: float
     tail_max_bytes: int
-    queue_items: int
+    queue_items: Mapping[str, int]
     tick: float
-    request_timeout: float
     shutdown_timeout: float
-    compression: bool
-    certificate: str
-    client_certificate: str
-    client_key: str
+    wires: Mapping[str, Wire]
+    """By signal; `` is for what is none of them."""
     self_metrics: str
     propagators: tuple[str, ...]
     asgi_event_spans: bool
@@ -93,6 +103,10 @@ class _Reader:
 
     def text(self, *names: str, default: str = "") -> str:
         return next((value.strip() for name in names if (value := self.environ.get(name, "")).strip()), default)
+
+    def first(self, *names: str) -> str:
+        """The first of these variables that is set; the last when none is."""
+        return next((name for name in names if self.text(name)), names[-1])
 
     def parsed(self, name: str, default: Parsed, parse: Callable[[str], Parsed], mend: str) -> Parsed:
         value = self.text(name)
@@ -150,18 +164,19 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     sigv4 = read.choice("CROSSWATCH_SIGV4", "auto", "auto", "always", "never")
     service = read.text("OTEL_SERVICE_NAME") or _pairs(read.text("OTEL_RESOURCE_ATTRIBUTES")).get("service.name", "") or "unknown_service"
     group = read.text("CROSSWATCH_EMF_LOG_GROUP")
+    classic = read.choice("CROSSWATCH_CLASSIC_METRICS", "emf" if group else "off", "emf", "putmetricdata", "off")
     return Settings(
         service=service,
         region=region,
         routes=_routes(read, region),
         failover_region=failover_region,
-        failover_routes=_failover_routes(read, failover_region),
+        failover_routes=_failover_routes(read, failover_region) | _failover_classic(read, failover_region, classic),
         sigv4=sigv4,
         traces_as=read.choice("CROSSWATCH_TRACES", "auto", "otlp", "segments", "auto"),
         spool_dir=_spool_dir(read, service),
         spool_max_bytes=read.size("CROSSWATCH_SPOOL_MAX_BYTES", 256 * MIB),
         spool_fsync=read.flag("CROSSWATCH_SPOOL_FSYNC", False),
-        classic=read.choice("CROSSWATCH_CLASSIC_METRICS", "emf" if group else "off", "emf", "putmetricdata", "off"),
+        classic=classic,
         classic_namespace=read.text("CROSSWATCH_METRIC_NAMESPACE", default="Crosswatch/Services"),
         classic_names=tuple(_list(read.text("CROSSWATCH_METRIC_NAMES", default="http.server.request.duration,http.server.duration"))),
         classic_dimensions=read.parsed("CROSSWATCH_METRIC_DIMENSIONS", (("service.name",),), _dimension_sets, _MEND_DIMENSIONS),
@@ -176,39 +191,109 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         cardinality_limit=int(read.number("CROSSWATCH_CARDINALITY_LIMIT", 2000, at_least=1)),
         redact=read.choice("CROSSWATCH_REDACT", "secrets", "off", "secrets", "strict"),
         redact_allow=frozenset(_list(read.text("CROSSWATCH_REDACT_ALLOW"))),
+        redact_rules=_redact_rules(read),
         sampler=read.text("OTEL_TRACES_SAMPLER", default="parentbased_always_on"),
         sampler_argument=read.number("OTEL_TRACES_SAMPLER_ARG", 1.0, at_most=1.0),
         tail=read.choice("CROSSWATCH_TAIL", "off", "off", "on"),
         tail_slow=read.milliseconds("CROSSWATCH_TAIL_SLOW_MS", 1.0),
         tail_max_bytes=read.size("CROSSWATCH_TAIL_MAX_BYTES", 16 * MIB),
-        queue_items=int(read.number("OTEL_BSP_MAX_QUEUE_SIZE", 16384, at_least=1)),
+        queue_items={"traces": _queue_items(read, "BSP"), "logs": _queue_items(read, "BLRP")},
         tick=min(read.milliseconds("CROSSWATCH_TICK_MS", 0.4), 0.8),
-        request_timeout=read.number("OTEL_EXPORTER_OTLP_TIMEOUT", 10.0, at_least=0.1),
         shutdown_timeout=read.number("CROSSWATCH_SHUTDOWN_TIMEOUT", 5.0, at_most=25.0),
-        compression=read.choice("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "gzip", "none") == "gzip",
-        certificate=read.text("OTEL_EXPORTER_OTLP_CERTIFICATE", "AWS_CA_BUNDLE"),
-        client_certificate=read.text("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
-        client_key=read.text("OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+        wires={signal: _wire(read, signal) for signal in ("", *SIGNALS)},
         self_metrics=read.choice("CROSSWATCH_SELF_METRICS", "otlp", "off", "otlp", "classic"),
         propagators=tuple(_list(read.text("OTEL_PROPAGATORS", default="tracecontext,baggage,xray"))),
         asgi_event_spans=read.flag("CROSSWATCH_ASGI_EVENT_SPANS", False),
         account_id=read.text("AWS_ACCOUNT_ID"),
-        problems=tuple(read.problems),
+        problems=tuple(dict.fromkeys((*read.problems, *_ignored(environ)))),
     )
+
+
+def _wire(read: _Reader, signal: str) -> Wire:
+    """The signal's own variables, or the common ones."""
+
+    def named(what: str) -> tuple[str, ...]:
+        return (*([f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}"] if signal else []), f"OTEL_EXPORTER_OTLP_{what}")
+
+    return Wire(
+        timeout=read.number(read.first(*named("TIMEOUT")), 10.0, at_least=0.1),
+        compression=read.choice(read.first(*named("COMPRESSION")), "gzip", "gzip", "none") == "gzip",
+        certificate=read.text(*named("CERTIFICATE"), "AWS_CA_BUNDLE"),
+        client_certificate=read.text(*named("CLIENT_CERTIFICATE")),
+        client_key=read.text(*named("CLIENT_KEY")),
+    )
+
+
+def _queue_items(read: _Reader, processor: str) -> int:
+    return int(read.number(f"OTEL_{processor}_MAX_QUEUE_SIZE", 16384, at_least=1))
+
+
+def _redact_rules(read: _Reader) -> tuple[re.Pattern[str], ...]:
+    """CROSSWATCH_REDACT_RULES: regular expressions, separated by blanks."""
+    rules = []
+    for text in read.text("CROSSWATCH_REDACT_RULES").split():
+        try:
+            rules.append(re.compile(text))
+        except re.error as error:
+            read.problems.append(
+                Problem("CROSSWATCH_REDACT_RULES", text, f"give regular expressions, separated by blanks; this one is left out: {error}")
+            )
+    return tuple(rules)
+
+
+def _exported(read: _Reader, signal: str) -> bool:
+    """Whether OTEL_<SIGNAL>_EXPORTER leaves the signal on. Exporters other than OTLP are named: ours is the only one there is."""
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    wanted = _list(read.text(variable).lower())
+    if "none" in wanted:
+        return False
+    if others := [name for name in wanted if name not in _OTLP]:
+        mend = f"only otlp and none are known here, {', '.join(others)} is left out and {signal} go over OTLP; use none to turn them off"
+        read.problems.append(Problem(variable, read.text(variable), mend))
+    return True
+
+
+_OTLP = ("otlp", "otlp_proto_http")
+# Variables of the specification that the SDK's batch processors read. What they tune does not exist here.
+_NOT_FOR_US = {
+    f"OTEL_{processor}_{name}": mend
+    for processor in ("BSP", "BLRP")
+    for name, mend in (
+        ("SCHEDULE_DELAY", "has no effect; CROSSWATCH_TICK_MS says how soon an item is in the spool"),
+        ("EXPORT_TIMEOUT", "has no effect; OTEL_EXPORTER_OTLP_TIMEOUT limits a request"),
+        ("MAX_EXPORT_BATCH_SIZE", "has no effect; requests are filled up to the endpoint's limits"),
+    )
+}
+
+
+def _ignored(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Standard variables with values that we do not act on."""
+    for variable in ("OTEL_EXPORTER_OTLP_PROTOCOL", *(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL" for signal in SIGNALS)):
+        value = environ.get(variable, "").strip()
+        if value.lower() not in ("", "http/protobuf"):
+            yield Problem(variable, value, "http/protobuf is used instead; its port at a collector is 4318, not 4317")
+    for variable, mend in _NOT_FOR_US.items():
+        if environ.get(variable, "").strip():
+            yield Problem(variable, environ[variable], mend)
 
 
 def _routes(read: _Reader, region: str) -> dict[str, Route]:
     """The endpoint of each signal: its own variable, the common one, or AWS's in our Region. A signal without any is not sent."""
-    routes = {}
+    routes, nowhere = {}, []
     base = read.text("OTEL_EXPORTER_OTLP_ENDPOINT")
     for signal in SIGNALS:
-        if "none" in _list(read.text(f"OTEL_{signal.upper()}_EXPORTER").lower()):
+        if not _exported(read, signal):
             continue
         url = read.text(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or (with_signal_path(base, signal) if base else "")
         headers = _headers(read, signal)
         route = Route(url, headers, region) if url else default_route(signal, region, read.environ, headers)
-        if route is not None and _usable(read, signal, route):
+        if route is None:
+            nowhere.append(signal)
+        elif _usable(read, signal, route):
             routes[signal] = route
+    if "traces" in nowhere or "logs" in nowhere:
+        names = " and ".join(signal for signal in nowhere if signal != "metrics")
+        read.problems.append(Problem("AWS_REGION", "", f"{names} are not sent: give a Region, or OTEL_EXPORTER_OTLP_ENDPOINT"))
     return routes
 
 
@@ -231,6 +316,16 @@ def _failover_routes(read: _Reader, region: str) -> dict[str, Route]:
         if url:
             routes[signal] = Route(url, _headers(read, signal), region)
     return routes
+
+
+def _failover_classic(read: _Reader, region: str, classic: str) -> dict[str, Route]:
+    """The other Region's CloudWatch or CloudWatch Logs: where a variable says, or AWS's own when the own Region's are AWS's too."""
+    if not region or classic == "off":
+        return {}
+    service = "logs" if classic == "emf" else "monitoring"
+    own = aws_url(service, read.text("AWS_REGION", "AWS_DEFAULT_REGION"), read.environ)
+    url = read.text("CROSSWATCH_FAILOVER_AWS_ENDPOINT_URL") or (aws_url(service, region, {}) if aws_service_of(own) else "")
+    return {"classic_metrics": Route(f"{url.rstrip('/')}/", {}, region, api=service)} if url else {}
 
 
 def _headers(read: _Reader, signal: str) -> dict[str, str]:
@@ -267,4 +362,8 @@ def _spool_dir(read: _Reader, service: str) -> Path | None:
         return Path(given)
     state = read.text("XDG_STATE_HOME") or (f"{home}/.local/state" if (home := read.text("HOME")) else "")
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in service).lstrip(".") or "service"
-    return Path(state) / "crosswatch" / name if state.startswith("/") else None
+    if not state.startswith("/"):
+        mend = "there is no home to keep a spool in: telemetry waits in memory and does not survive the process; name a folder, or off"
+        read.problems.append(Problem("CROSSWATCH_SPOOL_DIR", given, mend))
+        return None
+    return Path(state) / "crosswatch" / name

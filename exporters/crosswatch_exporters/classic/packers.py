@@ -15,6 +15,8 @@ _MAX_ARRAY = 100
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 _MAX_VALUES = 150
 _PER_EVENT = 26
+# What an event or a datum may grow by on its way to another Region (`destinations.py`).
+_PER_JOURNEY = 128
 
 
 def lines_to_blocks(lines: Sequence[tuple[int, bytes, int]], limits: Limits) -> Iterator[Block]:
@@ -86,7 +88,7 @@ class EmfPacker:
                 continue  # an event without a dimension set is no metric
             for event in self._events(attributes, time_ms, points):
                 message = json.dumps(event, separators=(",", ":"))
-                weight = len(message) + _PER_EVENT
+                weight = len(message) + _PER_EVENT + _PER_JOURNEY
                 if weight > self._limits.item_bytes:
                     lose(Loss.ITEM_TOO_LARGE, 1)
                     continue
@@ -157,7 +159,7 @@ class MetricDataPacker:
             for chunk in _chunks(point, _MAX_VALUES):
                 for dimensions in dimension_sets(chunk.attributes, self._wanted):
                     line = json.dumps(_datum(chunk, dimensions), separators=(",", ":")).encode()
-                    lines.append((chunk.time_ms, line, len(line) + 1))
+                    lines.append((chunk.time_ms, line, len(line) + 1 + _PER_JOURNEY))
         return list(lines_to_blocks(lines, self._limits))
 
 

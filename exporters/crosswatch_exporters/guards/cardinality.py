@@ -6,11 +6,16 @@ https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits
 from collections.abc import Mapping
 from typing import Any
 
+from crosswatch_exporters.guards.synthetic import ATTRIBUTE
+
 OVERFLOW: Mapping[str, Any] = {"otel.metric.overflow": True}
+# Synthetic traffic overflows apart: customers' numbers never contain it.
+MARKED_OVERFLOW: Mapping[str, Any] = {**OVERFLOW, ATTRIBUTE: True}
 
 
 class SeriesLimit:
-    """Admits the first `limit - 1` attribute sets; everything later is recorded in one overflow series, so that totals stay right."""
+    """Admits the first `limit - 1` attribute sets; everything later is recorded in one overflow series (one more for
+    synthetic traffic), so that totals stay right."""
 
     def __init__(self, limit: int) -> None:
         self._room = max(0, limit - 1)
@@ -31,4 +36,4 @@ class SeriesLimit:
             self._seen.add(key)
             return attributes
         self.overflowed = True
-        return OVERFLOW
+        return MARKED_OVERFLOW if ATTRIBUTE in attributes else OVERFLOW

@@ -5,7 +5,9 @@ that a
 child begins at zero instead of reporting its parent's counts a second time.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,8 @@ from crosswatch_exporters.encoding.wire import Redactor
 from crosswatch_exporters.guards.cardinality import SeriesLimit
 from crosswatch_exporters.guards.synthetic import ATTRIBUTE, caused_by_synthetic
 
+log = logging.getLogger(__name__)
+
 Bind = Callable[[], Any]
 
 
@@ -43,15 +47,16 @@ class AttributeGuard:
         self._redact = redact
         self._most = 2 * limit
         self._verdicts: dict[Any, Mapping[str, Any]] = {}
+        self._refused = False
 
     def __call__(self, attributes: Attributes, context: Context | None = None, mark: bool = True) -> Mapping[str, Any]:
         """Redacted, marked and limited attributes. `mark` is off for observations, which no request causes."""
         marked = mark and caused_by_synthetic(context)
-        # The types are part of the key: 1 and True are equal, but not the same series.
-        key = (marked, *attributes.items(), *map(type, attributes.values())) if attributes else marked
         try:
+            # The types are part of the key: 1 and True are equal, but not the same series.
+            key = (marked, *attributes.items(), *map(type, attributes.values())) if attributes else marked
             found = self._verdicts.get(key)
-        except TypeError:  # lists as values
+        except (TypeError, AttributeError):  # lists as values, or attributes that are none
             return self._judge(attributes, marked)
         if found is None:
             found = self._judge(attributes, marked)
@@ -59,8 +64,15 @@ class AttributeGuard:
                 self._verdicts[key] = found
         return found
 
+    def refuse(self, error: Exception) -> None:
+        """A measurement could not be recorded: say so once; the service must not hear of it by an exception."""
+        if not self._refused:
+            self._refused = True
+            log.warning("a measurement could not be recorded: %s: %s", type(error).__name__, error)
+
     def _judge(self, attributes: Attributes, marked: bool) -> Mapping[str, Any]:
-        guarded: dict[str, Any] = dict(attributes or {})
+        pairs = attributes.items() if isinstance(attributes, Mapping) else ()
+        guarded: dict[str, Any] = {key if isinstance(key, str) else str(key): value for key, value in pairs}
         if self._redact is not None:
             redact = self._redact
             guarded = {key: redact(key, value) for key, value in guarded.items()}
@@ -87,7 +99,10 @@ class GuardedCounter(_Bound, Counter, UpDownCounter):
 
     def add(self, amount: int | float, attributes: Attributes = None, context: Context | None = None) -> None:
         """Add to the series that the guard allows."""
-        self._inner.add(amount, self._guard(attributes, context), context)
+        try:
+            self._inner.add(amount, self._guard(attributes, context), context)
+        except Exception as error:  # noqa: BLE001  # whatever amount and attributes are, and whatever their own methods raise
+            self._guard.refuse(error)
 
 
 class GuardedHistogram(_Bound, Histogram):
@@ -95,7 +110,10 @@ class GuardedHistogram(_Bound, Histogram):
 
     def record(self, amount: int | float, attributes: Attributes = None, context: Context | None = None) -> None:
         """Record in the series that the guard allows."""
-        self._inner.record(amount, self._guard(attributes, context), context)
+        try:
+            self._inner.record(amount, self._guard(attributes, context), context)
+        except Exception as error:  # noqa: BLE001  # whatever amount and attributes are, and whatever their own methods raise
+            self._guard.refuse(error)
 
 
 class GuardedGauge(_Bound, Gauge):
@@ -103,7 +121,10 @@ class GuardedGauge(_Bound, Gauge):
 
     def set(self, amount: int | float, attributes: Attributes = None, context: Context | None = None) -> None:
         """Set the series that the guard allows."""
-        self._inner.set(amount, self._guard(attributes, context), context)
+        try:
+            self._inner.set(amount, self._guard(attributes, context), context)
+        except Exception as error:  # noqa: BLE001  # whatever amount and attributes are, and whatever their own methods raise
+            self._guard.refuse(error)
 
 
 class GuardedObservable(_Bound, ObservableCounter, ObservableUpDownCounter, ObservableGauge):
@@ -216,12 +237,20 @@ def _guard_callback(callback: Any, guard: AttributeGuard) -> Callable[[CallbackO
 
 
 class GuardedMeterProvider(MeterProvider):
-    """The process's meter provider. `make_sdk` makes an SDK provider; it is called again in a forked child."""
+    """The process's meter provider. `make_sdk` makes an SDK provider, and is called again in a forked child; `deliver`
+    sends what was collected, in so many seconds at most."""
 
-    def __init__(self, make_sdk: Callable[[], Any], series_limit: int, redact: Redactor | None) -> None:
+    def __init__(
+        self,
+        make_sdk: Callable[[], Any],
+        series_limit: int,
+        redact: Redactor | None,
+        deliver: Callable[[float], bool] = lambda seconds: True,
+    ) -> None:
         self._make_sdk = make_sdk
         self._series_limit = series_limit
         self._redact = redact
+        self._deliver = deliver
         self._lock = threading.Lock()
         self._meters: dict[tuple[Any, ...], GuardedMeter] = {}
         self.sdk = make_sdk()
@@ -246,11 +275,22 @@ class GuardedMeterProvider(MeterProvider):
             meter.rebind()
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Collect now and deliver."""
+        """Collect now and deliver; whether all of it arrived in that time."""
+        by = time.monotonic() + timeout_millis / 1000
         flush = getattr(self.sdk, "force_flush", None)  # the API's no-op provider has none
-        return flush is None or bool(flush(timeout_millis))
+        if flush is None:
+            return True
+        try:
+            flush(timeout_millis)
+        except Exception as error:  # noqa: BLE001  # the SDK's own class, or what a service's callback raised
+            log.warning("metrics could not be collected: %s: %s", type(error).__name__, error)
+            return False
+        return self._deliver(max(0.0, by - time.monotonic()))
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Collect one last time."""
         if shutdown := getattr(self.sdk, "shutdown", None):
-            shutdown(timeout_millis)
+            try:
+                shutdown(timeout_millis)
+            except Exception as error:  # noqa: BLE001  # as above
+                log.warning("metrics could not be collected: %s: %s", type(error).__name__, error)
