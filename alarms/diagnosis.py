@@ -22,7 +22,8 @@ is so; the rules here turn them into diagnoses that exclude each other, so that 
 is gone for good, so that a canary known to be dead does not lower the bar. What customers meet at once is paged before what a database
 says of itself: a Region that is down first, then a split, then a broken page, then a failover that does not end. With two vantages a full
 cut between two Regions looks the same from both sides as the loss of the other one: both pages then carry one deduplication key and say
-that this cannot be decided.
+that this cannot be decided. With three or more, a Region that hears no other vantage (`alone`) accuses nobody until it knows for good that
+they are silent: those who hear each other decide.
 """
 
 from __future__ import annotations
@@ -96,6 +97,11 @@ def alarm_topic(topology: Topology, region: str) -> str:
     return f"arn:aws:sns:{region}:{topology.account}:{topology.workload}-alarms"
 
 
+def page_topic(topology: Topology, region: str) -> str:
+    """The ARN of the topic that people subscribe to in ``region``: for alarms about the way from an alarm to them, and for no others."""
+    return f"arn:aws:sns:{region}:{topology.account}:{topology.workload}-pages"
+
+
 def alarm(name: str) -> str:
     """The rule that ``name`` is in ALARM."""
     return f"ALARM({name})"
@@ -124,20 +130,22 @@ class Rules:
     def __init__(self, topology: Topology, here: str) -> None:
         name = Names(topology)
         self.dark = alarm(name("dark"))
-        self.name_down = alarm(name("name-unreachable"))
-        self.name_down_drained = alarm(name("name-unreachable-drained"))
+        others = [vantage for vantage in topology.vantage_names if vantage != here]
+        self.blind = {vantage: alarm(name("silent", vantage)) for vantage in topology.vantage_names}
+        self.heard = none_of([all_of([alarm(name("alone")), *none_of([self.blind[other] for other in others])])]) if len(others) > 1 else []
+        """That somebody else is heard here, or is known to be silent; with two vantages nobody could tell."""
+        self.name_down = all_of([alarm(name("name-unreachable")), *self.heard])
         self.dns = alarm(name("dns-mismatch"))
         self.off = {region: alarm(name("off", region)) for region in topology.regions} if topology.routing else {}
         self.down = {region: alarm(name("down", region)) for region in topology.regions}
         self.differ = {region: alarm(name("uneven", region)) for region in topology.regions}
-        self.blind = {vantage: alarm(name("silent", vantage)) for vantage in topology.vantage_names}
         self.broken = {region: alarm(name("broken", region)) for region in topology.regions}
-        self.store_down = any_of([self.dark, all_of(self.down.values())])
+        self.store_down = all_of([any_of([self.dark, all_of(self.down.values())]), *self.heard])
         self.all_off = all_of(self.off.values()) if self.off else "FALSE"
         self.impaired = {
             region: self.down[region]
             if region == here
-            else any_of([all_of([alarm(name("lost", region)), *none_of([self.blind[region]])]), self.down[region]])
+            else all_of([any_of([all_of([alarm(name("lost", region)), *none_of([self.blind[region]])]), self.down[region]]), *self.heard])
             for region in topology.regions
         }
         self.split = {database: alarm(name("writers-many", database)) for database in topology.databases}
@@ -147,7 +155,8 @@ class Rules:
         self.store_partial = all_of(alike)
         self.unplaced = alarm(name("unplaced")) if ledger_period_s(topology) else None
         well = all_of(none_of(self.impaired.values()))
-        drained = all_of([self.name_down_drained, *none_of(self.undrained(self.impaired))])
+        long_off = any_of(alarm(name("off-long", region)) for region in self.off)
+        drained = all_of([alarm(name("name-unreachable-long")), long_off, *none_of(self.undrained(self.impaired))])
         self.answerable = any_of([well, drained]) if self.off else well
         """That the name should answer: every Region serves, or those that do not were drained minutes ago."""
         self.outage = [self.store_down, *self.undrained(self.impaired), self.name_down, *([self.all_off] if self.off else [])]
@@ -197,6 +206,7 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
         description=(
             "No vantage sees any Region serve. Draining does not help; look for what the Regions share: the last "
             "deploy, a certificate, a data store."
+            f"{_alone(topology, here)}"
         ),
         dedup_key=f"{workload}/store-down",
     )
@@ -210,11 +220,10 @@ def _whole_store(topology: Topology, here: str, name: Names, rules: Rules) -> It
             rule=all_of([rules.all_off, *none_of([rules.store_down])]),
             summary=f"every routing control of {workload} is off",
             description=(
-                "All Regions are drained at once, so Route 53 answers as if all were healthy. Turn the control of a healthy Region on."
+                "All Regions are drained at once, so Route 53 answers as if all were healthy. Look at the matrix for a Region that is seen "
+                f"up, and turn its control on with {_how(topology.runbooks.enable)}: which one it is, no alarm can know."
             ),
             dedup_key=f"{workload}/all-off",
-            runbook=topology.runbooks.enable.model_copy(update={"parameters": _for(topology.runbooks.enable, here, topology)}),
-            run_in=here,
         )
     yield Diagnosis(
         name=name("name-down"),
@@ -356,6 +365,7 @@ def _about_region(topology: Topology, here: str, region: str, name: Names, rules
     workload = topology.workload
     impaired, off = rules.impaired[region], rules.off.get(region)
     key = _region_key(topology, region)
+    last = _last(topology, region)
     undecided = _undecided(topology, here, region)
     yield Diagnosis(
         name=name("impaired", region),
@@ -366,7 +376,8 @@ def _about_region(topology: Topology, here: str, region: str, name: Names, rules
         rule=all_of([impaired, *(none_of([off]) if off else []), *none_of([rules.store_down])]),
         summary=f"{region} does not serve {workload}",
         description=(
-            f"Customers whom Route 53 sends to {region} get errors. Drain {region}; then decide on the databases' failover.{undecided}"
+            f"Customers whom Route 53 sends to {region} get errors. Drain {region}; then decide on the databases' failover."
+            f"{last}{undecided}"
         ),
         dedup_key=key,
         runbook=topology.runbooks.drain,
@@ -389,7 +400,7 @@ def _about_region(topology: Topology, here: str, region: str, name: Names, rules
         description=(
             f"{region} serves its first page, and another one fails whoever asks; the steps of the probe's last run name it. Look at the "
             f"service behind it and at its data store. Drain {region} if that cannot be mended at once; if it is the writer of a database "
-            "that fails, fail the database over."
+            f"that fails, fail the database over.{last}"
         ),
         dedup_key=f"{workload}/partial/{region}",
         runbook=topology.runbooks.drain,
@@ -452,8 +463,30 @@ def _region_key(topology: Topology, region: str) -> str:
 
 def _undecided(topology: Topology, here: str, region: str) -> str:
     if len(topology.vantage_names) > 2 or region not in topology.vantage_names:
-        return ""
+        return _alone(topology, here)
     return f" If {region}'s own vantage is silent, a cut between {here} and {region} looks the same; a third vantage would decide it."
+
+
+def _alone(topology: Topology, here: str) -> str:
+    """What a Region that hears nobody else has to say of its own view; with two vantages `_undecided` says more."""
+    if len(topology.vantage_names) <= 2:
+        return ""
+    return f" If no vantage but {here}'s own is heard here, {here} may be what is cut off: look from another Region before you act."
+
+
+def _last(topology: Topology, region: str) -> str:
+    """What has to be done first where every other Region is drained: the drain does not turn the last control off."""
+    others = [other for other in (topology.routing.controls if topology.routing else ()) if other != region]
+    if not others:
+        return ""
+    condition = f"{others[0]} is off, enable it" if len(others) == 1 else f"{' and '.join(others)} are off, enable one of them"
+    return f" If {condition} first with {_how(topology.runbooks.enable)}: the last control is not turned off."
+
+
+def _how(runbook: Runbook) -> str:
+    """A runbook for the middle of a sentence, with its parameters' names: their values are the reader's to choose."""
+    words = [runbook.document, *(f"{key}={value.format(region='<region>')}" for key, value in runbook.parameters.items())]
+    return f"the runbook {' '.join(words)}"
 
 
 def _run_in(topology: Topology, runbook: Runbook, here: str, region: str) -> str:
@@ -461,12 +494,6 @@ def _run_in(topology: Topology, runbook: Runbook, here: str, region: str) -> str
     if runbook.run_in == "affected":
         return region
     return here if here in topology.regions else next(name for name in topology.regions if name != region)
-
-
-def _for(runbook: Runbook, region: str, topology: Topology) -> dict[str, str]:
-    """The runbook's parameters with ``region`` filled in (a Region of the workload)."""
-    chosen = region if region in topology.regions else next(iter(topology.regions))
-    return {key: value.format(region=chosen) for key, value in runbook.parameters.items()}
 
 
 def ledger_period_s(topology: Topology) -> int:

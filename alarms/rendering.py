@@ -15,18 +15,22 @@ import jinja2
 import yaml
 
 from alarms import slo
-from alarms.diagnosis import Diagnosis, Names, alarm_topic, diagnoses, ledger_period_s, paged, targets
+from alarms.diagnosis import Diagnosis, Names, alarm_topic, diagnoses, ledger_period_s, page_topic, paged, targets
 from topology import Topology
 from topology.model import NAME_TARGET, alb_target
 
 TEMPLATES = Path(__file__).parent / "templates"
-TEMPLATE_NAMES = ("probe.yaml.j2", "writers.yaml.j2", "ledger.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2")
+TEMPLATE_NAMES = ("probe.yaml.j2", "writers.yaml.j2", "ledger.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2", "delivery.yaml.j2")
 DESCRIPTION_LIMIT = 1024
+CACHE_LAG_S = 60
+"""How far a cache's replica may be behind its primary, in seconds, where the topology does not say."""
 
 TICKETS = {
     "rpo": "The secondary of {subject} is further behind than the recovery point objective: a failover now would lose that much.",
     "replication": "Writes to {subject} take too long to arrive in the other Region.",
     "evictions": "The cache of {subject} evicts keys for want of memory: carts in checkout may be lost.",
+    "cache-lag": "A replica of the cache {subject} is far behind its primary, or hears nothing of it: a failover now would lose that much. "
+    "Look at the replication group's events, and at what its nodes say of each other.",
     "unconsumed": "Messages wait in the queue {subject} and nobody consumes them.",
     "unwritable": "Nothing can be written to CloudWatch in {subject} from here: its alarms do not see what this Region sees.",
     "orders-lost": "Orders that the store acknowledged to the ledger in {subject} are gone; its last run names them. "
@@ -100,8 +104,10 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
         "name": Names(topology),
         "targets": targets(topology),
         "vantages": topology.vantage_names,
+        "witnesses": [each for each in topology.vantage_names if each != here] if len(topology.vantage_names) > 2 else [],
         "controls": list(topology.routing.controls) if topology.routing else [],
         "topic": alarm_topic(topology, here),
+        "page_topic": page_topic(topology, here),
         "diagnoses": list(diagnoses(topology, here)),
         "paging": paged(topology, here),
         "described": functools.partial(describe, topology),
@@ -132,9 +138,18 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
             for name, cache in topology.caches.items()
             for cluster in cache.clusters.get(here, ())
         ],
+        "groups": [
+            {"name": name, "clusters": nodes, "lag_s": getattr(cache, "lag_s", CACHE_LAG_S)}
+            for name, cache in topology.caches.items()
+            if len(nodes := cache.clusters.get(here, ())) > 1
+        ],
         "queues": [
-            {"name": queue, "dimensions": {"Broker": broker.brokers[here], "VirtualHost": broker.virtual_host, "Queue": queue}}
-            for broker in topology.brokers.values()
+            {
+                "name": queue,
+                "subject": f"{name}-{queue}",
+                "dimensions": {"Broker": broker.brokers[here], "VirtualHost": broker.virtual_host, "Queue": queue},
+            }
+            for name, broker in topology.brokers.items()
             if here in broker.brokers
             for queue in broker.queues
         ],
@@ -161,7 +176,8 @@ def _tickets(topology: Topology, here: str) -> Iterator[tuple[str, str, str]]:
     for table in context["tables"]:
         yield from (("replication", table["name"], name("replication", f"{table['name']}-to-{r}")) for r in table["receivers"])
     yield from (("evictions", cache["name"], name("evictions", cache["subject"])) for cache in context["caches"])
-    yield from (("unconsumed", queue["name"], name("unconsumed", queue["name"])) for queue in context["queues"])
+    yield from (("cache-lag", group["name"], name("cache-lag", group["name"])) for group in context["groups"])
+    yield from (("unconsumed", queue["subject"], name("unconsumed", queue["subject"])) for queue in context["queues"])
     if context["ledger_period_s"]:
         yield from (("orders-lost", vantage, name("orders-lost", vantage)) for vantage in context["vantages"])
     yield from (("unwritable", region, name("unwritable", region)) for region in context["written"])

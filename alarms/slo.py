@@ -1,9 +1,12 @@
-"""Service level objectives as CloudWatch alarms: multi-window, multi-burn-rate, one composite for each pair of windows.
+"""Service level objectives as CloudWatch alarms: multi-window, multi-burn-rate, one composite for the pairs of one severity.
 
 The burn rate is the error ratio over the error budget (1 - objective). A pair fires while both its windows burn faster than its factor:
 the long one so that a fixed share of the budget is really gone, the short one (a twelfth) so that it stops soon after the errors do.
 Factors follow from that share, the objective's window and the pair's long window; for 30 days they are 14.4, 6 and 1. A factor no error
 ratio can reach (low objectives) is left out: `unreachable` lists these.
+
+The pairs that page are one composite, and one incident: a burn that both notice wakes somebody once, and ends when both have cleared. The
+pair that is a ticket is another one with a key of its own: a pager does not raise the urgency of an incident that is open.
 
 Each window is one alarm with Period = window and one datapoint, which CloudWatch slides every minute (three days: every hour).
 Objectives on the probe stand in every Region for the store's name, and for each load balancer in every Region but its own; those on the
@@ -19,11 +22,12 @@ routing control is off. That is no term of their rule: it would change when the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alarms.diagnosis import Names, alarm, alarm_topic
+from alarms.diagnosis import Names, alarm, alarm_topic, all_of, any_of
 from topology import Topology
 from topology.model import NAME_TARGET, Objective, alb_target
 from topology.signals import PROBE
@@ -75,33 +79,36 @@ def region_definitions(topology: Topology, region: str, suppressor: str = "") ->
     """
     found: list[dict[str, Any]] = []
     hushes = {}
-    for objective, subject, pair in _judged(topology, region):
+    for objective, subject, pairs in _judged(topology, region):
         if subject.name not in hushes:
             hushes[subject.name], extra = _hush(topology, subject, suppressor)
             found += extra
-        long_name, short_name = (_window_name(topology, objective, subject, window) for window in (pair.long_s, pair.short_s))
-        present = {item["AlarmName"] for item in found}
-        for name, window in ((long_name, pair.long_s), (short_name, pair.short_s)):
-            name_of_pair = f"{name}-x{pair.factor(objective):g}"
-            if name_of_pair not in present:
-                found.append(_window_alarm(topology, region, objective, subject, pair, name_of_pair, window))
-        factor = f"-x{pair.factor(objective):g}"
-        found.append(_composite(topology, region, objective, subject, pair, long_name + factor, short_name + factor, hushes[subject.name]))
+        burns = []
+        for pair in pairs:
+            windows = {
+                f"{_window_name(topology, objective, subject, w)}-x{pair.factor(objective):g}": w for w in (pair.long_s, pair.short_s)
+            }
+            present = {item["AlarmName"] for item in found}
+            for name, window in windows.items():
+                if name not in present:
+                    found.append(_window_alarm(topology, region, objective, subject, pair, name, window))
+            burns.append(all_of(alarm(name) for name in windows))
+        found.append(_composite(topology, region, objective, subject, pairs, any_of(burns), hushes[subject.name]))
     return found
 
 
 def incidents(topology: Topology, region: str) -> dict[str, dict[str, Any]]:
     """What the notifier says of each composite, in the shape of `alarms.rendering.ticket_incidents`."""
     found = {}
-    for objective, subject, pair in _judged(topology, region):
-        name = _pair_name(topology, objective, subject, pair)
-        found[name] = {
+    for objective, subject, pairs in _judged(topology, region):
+        severity, least = pairs[0].severity, min(pair.factor(objective) for pair in pairs)
+        found[_composite_name(topology, objective, subject, pairs)] = {
             "diagnosis": "slo-burn",
-            "severity": pair.severity,
+            "severity": severity,
             "subject": subject.name,
-            "summary": f"{subject.words} burns the error budget of {objective.name} {pair.factor(objective):g} times too fast",
-            "description": _description(objective, subject, pair),
-            "dedup_key": f"{topology.workload}/slo-{objective.name}/{subject.name}",
+            "summary": f"{subject.words} burns the error budget of {objective.name} more than {least:g} times too fast",
+            "description": _description(objective, subject, pairs),
+            "dedup_key": f"{topology.workload}/slo-{objective.name}/{subject.name}/{severity}",
             "runbook": None,
         }
     return found
@@ -122,12 +129,13 @@ def budget(objective: Objective) -> float:
     return 1 - objective.target_percent / 100
 
 
-def _judged(topology: Topology, region: str) -> Iterator[tuple[Objective, Subject, Pair]]:
+def _judged(topology: Topology, region: str) -> Iterator[tuple[Objective, Subject, tuple[Pair, ...]]]:
+    """The composites of ``region``: an objective, its subject, and the pairs of one severity that an error ratio can reach."""
     for objective in topology.objectives:
+        reachable = [pair for pair in PAIRS if pair.factor(objective) * budget(objective) < 1]
         for subject in _subjects(topology, region, objective):
-            for pair in PAIRS:
-                if pair.factor(objective) * budget(objective) < 1:
-                    yield objective, subject, pair
+            for _, pairs in itertools.groupby(reachable, key=lambda pair: pair.severity):
+                yield objective, subject, tuple(pairs)
 
 
 def _subjects(topology: Topology, region: str, objective: Objective) -> Iterator[Subject]:
@@ -205,13 +213,13 @@ def _expression(text: str) -> dict[str, Any]:
 
 
 def _composite(
-    topology: Topology, region: str, objective: Objective, subject: Subject, pair: Pair, long_name: str, short_name: str, suppressor: str
+    topology: Topology, region: str, objective: Objective, subject: Subject, pairs: tuple[Pair, ...], rule: str, suppressor: str
 ) -> dict[str, Any]:
     topic = alarm_topic(topology, region)
     composite = {
-        "AlarmName": _pair_name(topology, objective, subject, pair),
-        "AlarmDescription": f"[{pair.severity}] {_description(objective, subject, pair)}",
-        "AlarmRule": f"{alarm(long_name)} AND {alarm(short_name)}",
+        "AlarmName": _composite_name(topology, objective, subject, pairs),
+        "AlarmDescription": f"[{pairs[0].severity}] {_description(objective, subject, pairs)}",
+        "AlarmRule": rule,
         "ActionsEnabled": True,
         "AlarmActions": [topic],
         "OKActions": [topic],
@@ -221,7 +229,7 @@ def _composite(
     return composite | {
         "ActionsSuppressor": suppressor,
         "ActionsSuppressorWaitPeriod": SETTLE_S,
-        "ActionsSuppressorExtensionPeriod": pair.short_s + SETTLE_S,
+        "ActionsSuppressorExtensionPeriod": max(pair.short_s for pair in pairs) + SETTLE_S,
     }
 
 
@@ -242,17 +250,22 @@ def _hush(topology: Topology, subject: Subject, paged: str) -> tuple[str, list[d
     return names("known", subject.name), [known]
 
 
-def _description(objective: Objective, subject: Subject, pair: Pair) -> str:
+def _description(objective: Objective, subject: Subject, pairs: tuple[Pair, ...]) -> str:
     goal = f"{objective.name} ({objective.target_percent:g} % over {objective.window_days} days)"
-    windows = f"over {_words(pair.long_s)} and over the last {_words(pair.short_s)}"
+    burns = ", or ".join(
+        f"more than {pair.factor(objective):g} times too fast over {_words(pair.long_s)} and over the last {_words(pair.short_s)}"
+        f" ({pair.share:.0%} of it is gone)"
+        for pair in pairs
+    )
+    which = " The alarm's reason names the windows." if len(pairs) > 1 else ""
     return (
-        f"{subject.words} burns the error budget of {goal} more than {pair.factor(objective):g} times too fast, {windows}:"
-        f" {pair.share:.0%} of the budget is gone. Look at the probe's and the services' dashboards for what fails."
+        f"{subject.words} burns the error budget of {goal}: {burns}.{which}"
+        " Look at the probe's and the services' dashboards for what fails."
     )
 
 
-def _pair_name(topology: Topology, objective: Objective, subject: Subject, pair: Pair) -> str:
-    return f"{topology.workload}-slo-{objective.name}-{subject.name}-{pair.name}-{_short(pair.long_s)}-{_short(pair.short_s)}"
+def _composite_name(topology: Topology, objective: Objective, subject: Subject, pairs: tuple[Pair, ...]) -> str:
+    return f"{topology.workload}-slo-{objective.name}-{subject.name}-{'-or-'.join(pair.name for pair in pairs)}"
 
 
 def _window_name(topology: Topology, objective: Objective, subject: Subject, window: int) -> str:

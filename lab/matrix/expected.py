@@ -242,7 +242,9 @@ def _stores() -> dict[str, Expectation]:
     return {
         **{f"redis-{how}": _nobody(UNSEEN, may=frozenset({"evictions"})) for how in ("down", "full", "evicting")},
         **{f"redis-{how}": _nobody(PROMOTED) for how in ("primary-down", "hanging", "failover")},
-        "redis-replication-cut": _nobody("the primary serves; what a failover would lose, nobody misses yet"),
+        "redis-replication-cut": _nobody(
+            "the primary serves; what a failover would lose, nobody misses yet", tickets=frozenset({"cache-lag"}), within_s=540
+        ),
         **{f"broker-{how}": _nobody(OUTBOX) for how in ("down", "blocked", "disk-full")},
         "orders-consumer-stuck": _nobody("events wait; somebody does consume, so no ticket either", may=frozenset({"unconsumed"})),
         "orders-consumer-gone": _nobody(

@@ -34,6 +34,12 @@ from topology import Topology, loads
 EXAMPLE = (Path(__file__).parents[2] / "topology.yaml").read_text(encoding="utf-8")
 WITH_LEDGER = EXAMPLE + "\njourneys: {ledger_schedule: rate(5 minutes)}\n"
 WITH_THIRD = EXAMPLE + "\nvantages: {eu-west-1: {network: {subnets: [subnet-0cc00001], security_groups: [sg-0cc00001]}}}\n"
+NODES = {region: f"retail-checkout-{region}" for region in ("us-east-1", "us-west-2")}
+WITH_REPLICAS = EXAMPLE.replace(
+    f"clusters: {{{', '.join(f'{region}: {node}' for region, node in NODES.items())}}}",
+    f"clusters: {{{', '.join(f'{region}: [{node}-001, {node}-002]' for region, node in NODES.items())}}}",
+)
+assert WITH_REPLICAS != EXAMPLE
 
 SLOT_S = 10
 ROUNDS_A_MINUTE = 5  # the sixth slot is the pause between two runs

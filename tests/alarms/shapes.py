@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alarms.testing.notation import parse_duration
-from tests.alarms.scenes import EXAMPLE, WITH_LEDGER
+from tests.alarms.scenes import EXAMPLE, WITH_LEDGER, WITH_REPLICAS
 
 EAST, WEST = "us-east-1", "us-west-2"
 OTHER = {EAST: WEST, WEST: EAST}
@@ -162,9 +162,9 @@ def _evidence(here: str) -> Iterator[Shape]:
         yield Shape(f"broken-{region}", here, whole, 1, 1, 0, 2, "60s", "ALARM", steady=((up, 1),))
         yield Shape(f"silent-{region}", here, probe("Sighted", Vantage=region), 1, 1, 0, 3, "60s", "ALARM")
         yield Shape(f"off-{region}", here, probe("RoutingOn", Region=region), 1, 1, 0, 1, "60s", "ALARM")
+        yield Shape(f"off-long-{region}", here, probe("RoutingOn", Region=region), 1, 1, 0, 4, "60s", "ALARM")
     yield Shape("name-unreachable", here, probe("Up", Target="name"), 1, 1, 0, 3, "10s", "ALARM")
-    offs = tuple((probe("RoutingOn", Region=region), value) for region, value in ((EAST, 1.0), (WEST, 0.0)))
-    yield Shape("name-unreachable-drained", here, probe("Up", Target="name"), 1, 1, 0, 3, "60s", "OK", steady=offs)
+    yield Shape("name-unreachable-long", here, probe("Up", Target="name"), 1, 1, 0, 3, "60s", "ALARM")
     yield Shape("dark", here, probe("Sighted"), 1, 1, 0, 3, "10s", "ALARM")
     yield Shape(f"lost-{there}", here, probe("Up", Target=f"alb-{there}"), 1, 1, 0, 2, "10s", "ALARM")
     yield Shape(f"uneven-{there}", here, probe("Up", Target=f"alb-{there}"), 1, 1, 0, 5, "60s", "OK")
@@ -187,11 +187,26 @@ def _tickets(here: str) -> Iterator[Shape]:
     yield Shape("evictions-checkout", here, evictions, 0, 0, 1, 5, "60s", "OK", "Count")
     queue = {"Broker": f"retail-orders-{here}", "VirtualHost": "/", "Queue": "orders"}
     waiting, consumers = ("AWS/AmazonMQ", "MessageReadyCount", queue), ("AWS/AmazonMQ", "ConsumerCount", queue)
-    yield Shape("unconsumed-orders", here, waiting, 0, 0, 1, 5, "60s", "OK", steady=((consumers, 0),))
+    yield Shape("unconsumed-orders-orders", here, waiting, 0, 0, 1, 5, "60s", "OK", steady=((consumers, 0),))
     yield Shape(f"unwritable-{there}", here, probe("WriteOk", Vantage=here, Region=there), 1, 1, 0, 5, "60s", "OK")
     for target in (f"alb-{EAST}", f"alb-{WEST}", "name"):
         days = probe("CertificateDaysLeft", Vantage=here, Target=target)
         yield Shape(f"certificate-{target}", here, days, 60, 21, 20, 1, "300s", "OK")
+
+
+def _delivery(here: str) -> Iterator[Shape]:
+    """Whether the alarms' messages get to people: of every message one that has arrived is well."""
+    lost = ("AWS/Lambda", "DestinationDeliveryFailures", {"FunctionName": "retail-notifier"})
+    yield Shape("page-lost", here, lost, 0, 0, 1, 1, "60s", "OK")
+    topic = {"TopicName": "retail-alarms"}
+    sent, delivered = ("AWS/SNS", "NumberOfMessagesPublished", topic), ("AWS/SNS", "NumberOfNotificationsDelivered", topic)
+    yield Shape("undelivered-now", here, sent, 1, 2, 3, 1, "1h", "OK", steady=((delivered, 2.0),))
+
+
+def _replicas(here: str) -> Iterator[Shape]:
+    """A cache of two nodes, of which the second is the replica now: the primary reports no lag."""
+    lag = ("AWS/ElastiCache", "ReplicationLag", {"CacheClusterId": f"retail-checkout-{here}-002"})
+    yield Shape("cache-lag-checkout", here, lag, 0, 60, 61, 3, "60s", "OK", "Seconds", text=WITH_REPLICAS)
 
 
 def _ledger(here: str) -> Iterator[Shape]:
@@ -228,5 +243,7 @@ def _windows(here: str) -> Iterator[Window]:
 
 
 SHAPES: tuple[Shape | Window, ...] = tuple(
-    shape for here in (EAST, WEST) for shapes in (_evidence, _tickets, _ledger, _windows) for shape in shapes(here)
+    shape for here in (EAST, WEST) for shapes in (_evidence, _tickets, _delivery, _ledger, _windows) for shape in shapes(here)
 )
+ELSEWHERE: tuple[Shape, ...] = tuple(shape for here in (EAST, WEST) for shape in _replicas(here))
+"""Of alarms that the example does not have."""

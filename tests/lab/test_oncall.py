@@ -7,12 +7,15 @@ import threading
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alarms import slo
 from lab.clock import LabClock
 from lab.oncall import Desk, Notification, Receiver
+from topology import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +55,20 @@ def test_a_warning_is_a_note_and_wakes_nobody() -> None:
     for index, severity in enumerate(("warning", "info", "error", "critical", "")):
         desk.receive(page(key=str(index), severity=severity), "1")
     assert [incident.severity for incident in desk.pages()] == ["error", "critical", ""]
+
+
+def test_a_burn_that_pages_is_not_news_of_its_ticket() -> None:
+    """The objective's ticket is open for days; the page of a fast burn is an incident of its own, and outlives the ticket's end."""
+    texts = slo.incidents(load(Path(__file__).parents[2] / "topology.yaml"), "us-west-2")
+    ticket, burn = (texts[f"retail-slo-availability-store-{pairs}"] for pairs in ("trickle", "fast-or-slow"))
+    desk = Desk()
+
+    def send(event: str, incident: dict[str, Any]) -> str:
+        text = json.dumps({"event": event, **incident})
+        return desk.receive(Notification(10.0, TOPIC, "", text), "1").what
+
+    assert [send("trigger", ticket), send("trigger", burn), send("resolve", ticket)] == ["note", "page", "resolve"]
+    assert [incident.state for incident in desk.pages()] == ["open"]
 
 
 def test_different_keys_are_different_incidents() -> None:
