@@ -26,7 +26,11 @@ REGIONS = ("us-east-1", "us-west-2")
 
 @dataclass
 class Shop:
-    """The whole store. ``writer`` takes the orders; the other Region gets them ``lag_s`` later, or never while ``cut``."""
+    """The whole store. ``writer`` takes the orders; the other Region gets them ``lag_s`` later, or never while ``cut``.
+
+    ``confirm``: what the last question is answered with: "well"; "page", taken but answered with a page that has no number; "late", taken
+    and answered after three seconds; "refused", not taken. ``forget_deletes``: DELETE finds no order. ``hooks``: called once before a request.
+    """
 
     writer: str = REGIONS[0]
     lag_s: float = 0.0
@@ -36,6 +40,9 @@ class Shop:
     script: str = ""
     picture: int = 200
     refuse_deletes: bool = False
+    forget_deletes: bool = False
+    confirm: str = "well"
+    hooks: dict[str, Callable[[], None]] = field(default_factory=dict)
     seen: list[dict[str, str]] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
     ports: dict[str, int] = field(default_factory=dict)
@@ -54,6 +61,11 @@ class Shop:
         with self.lock:
             found = self.orders[region].get(identity)
             return found if found and found["visible"] <= time.time() else None
+
+    def hide(self, region: str, identity: str, seconds: float) -> None:
+        """Let a Region's readers not have an order for a while."""
+        with self.lock:
+            self.orders[region][identity]["visible"] = time.time() + seconds
 
     def fail_over(self) -> set[str]:
         """Make the other Region the writer; what had not arrived there is lost. Returns the lost orders' ids: the ground truth."""
@@ -77,6 +89,7 @@ class Shop:
         @app.before_request
         def trouble() -> Response | None:
             self.seen.append({"path": request.path, "region": region, **{k.lower(): v for k, v in request.headers}})
+            self.hooks.pop(f"{request.method} {request.path}", lambda: None)()
             status = self.broken.get(f"{request.method} {request.path}") or self.broken.get(region)
             return html("Something is broken", status) if status else None
 
@@ -140,7 +153,12 @@ class Shop:
         @app.post("/checkout/confirm")
         def confirm() -> Response:
             order = {"id": str(uuid.uuid4()), "synthetic": request.headers.get("X-Crosswatch-Synthetic") == "true"}
+            if self.confirm == "refused":
+                return html("Too many orders", 429)
             self.commit(order)
+            time.sleep(3 if self.confirm == "late" else 0)
+            if self.confirm == "page":
+                return html("<p>Thank you.</p>")
             if "json" in request.headers.get("Accept", ""):
                 return Response(json.dumps({"orderId": order["id"]}), content_type="application/json")
             return html(f"<p>Thank you. Your order is {order['id']}.</p>")
@@ -155,6 +173,8 @@ class Shop:
         def remove(identity: str) -> Response:
             if self.refuse_deletes:
                 return Response("no", 500)
+            if self.forget_deletes:
+                return Response("", 404)
             with self.lock:
                 found = [orders.pop(identity, None) for orders in self.orders.values()]
                 self.deletes.append(identity)

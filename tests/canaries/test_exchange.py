@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from canaries.shared.exchange import Ask, Connection, Exchange, Kind, Phase, exchange
 from canaries.shared.http1 import Incoming
-from canaries.shared.resolve import Answer, ResolveError, resolver, system_servers
+from canaries.shared.resolve import Answer, ResolveError, query, resolver, system_servers
 from tests.canaries.servers import Zone, answering, page, raw_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 HOST = "store.retail.test"
@@ -97,6 +97,18 @@ BEHAVIOURS: dict[str, tuple[Callable[[socket.socket], None], dict[str, Any], Kin
     "not HTTP": (answering(b"220 mail.retail.test ESMTP\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
     "endless header": (answering(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
     "nonsense length": (answering(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TRANSFER),
+    "length in other digits": (
+        answering("HTTP/1.1 200 OK\r\nContent-Length: ²\r\n\r\n".encode("latin-1")),
+        {},
+        Kind.PROTOCOL,
+        Phase.TRANSFER,
+    ),
+    "length of thousands of digits": (
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n"),
+        {},
+        Kind.PROTOCOL,
+        Phase.TRANSFER,
+    ),
     "nonsense status": (answering(b"HTTP/1.1 OK\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
     "nonsense header": (answering(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), {}, Kind.PROTOCOL, Phase.TTFB),
     "chunk longer than it said": (
@@ -174,6 +186,18 @@ def test_a_bad_certificate_is_called_that(until: dt.datetime | None, name: str, 
     assert says in result.failure.detail
 
 
+def test_a_close_in_the_handshake_is_a_reset(authority: trustme.CA) -> None:
+    """A load balancer without targets closes in good order: no TLS was spoken, so nothing is wrong with it."""
+
+    def leave(connection: socket.socket) -> None:
+        connection.recv(65536)
+
+    with raw_server(leave) as port:
+        result = exchange(ask(port, True), here, trusting(authority))
+    assert result.failure is not None
+    assert (result.failure.kind, result.failure.phase) == (Kind.RESET, Phase.TLS), str(result.failure)
+
+
 def test_http_on_a_tls_port_is_a_tls_failure(authority: trustme.CA) -> None:
     with raw_server(answering(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         result = exchange(ask(port, True), here, trusting(authority))
@@ -238,6 +262,33 @@ def test_the_days_a_certificate_has_left_are_counted(authority: trustme.CA) -> N
 def test_every_way_to_send_a_body_is_read(payload: bytes) -> None:
     with raw_server(answering(payload)) as port:
         assert exchange(ask(port, body="^Retail Store$"), here, None).ok
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/orders?email=probe@crosswatch.invalid&size=1", "/orders?email=probe@crosswatch.invalid&size=1"),
+        ("/心得", "/%E5%BF%83%E5%BE%97"),
+        ("/a%20b c", "/a%20b%20c"),
+    ],
+)
+def test_a_path_is_sent_in_ascii_and_what_is_encoded_stays(path: str, sent: str) -> None:
+    seen: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        seen.append(connection.recv(65536))
+        connection.sendall(WHOLE)
+
+    with raw_server(talk) as port:
+        assert exchange(ask(port, path=path), here, None).ok
+    assert seen[0].split(b" ")[1] == sent.encode()
+
+
+def test_a_header_that_cannot_be_said_is_a_failed_exchange() -> None:
+    with raw_server(answering(WHOLE)) as port:
+        result = exchange(ask(port, headers={"X-Who": "心"}), here, None)
+    assert result.failure is not None
+    assert result.failure.kind is Kind.PROTOCOL
 
 
 def test_a_body_is_read_up_to_a_limit() -> None:
@@ -311,6 +362,29 @@ class _Canned:
 # ---------------------------------------------------------------------- DNS
 
 
+@contextlib.contextmanager
+def name_server(answer: Callable[[bytes], bytes]) -> Iterator[tuple[str, int]]:
+    """A server that answers one datagram as ``answer`` says; yields its address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(5)
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                data, client = listener.recvfrom(4096)
+                listener.sendto(answer(data), client)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()
+    thread.join(5)
+
+
+def refusing(rcode: int) -> Callable[[bytes], bytes]:
+    """The question, sent back as an answer with this code."""
+    return lambda data: data[:2] + struct.pack("!H", 0x8180 | rcode) + data[4:]
+
+
 def test_all_addresses_and_the_ttl_are_read(dns: tuple[Zone, str]) -> None:
     zone, server = dns
     zone.names[HOST] = ["127.0.10.1", "127.0.11.1"]
@@ -337,14 +411,50 @@ def test_dns_trouble_is_dns_trouble(answer: list[str] | int | None, says: str, d
 
 
 def test_a_second_server_is_asked_when_the_first_is_silent(dns: tuple[Zone, str]) -> None:
-    from canaries.shared.resolve import query
-
     zone, server = dns
     zone.names[HOST] = ["127.0.0.1"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
         deaf.bind(("127.0.0.1", 0))
         servers = [deaf.getsockname(), ("127.0.0.1", int(server.split(":")[1]))]
         assert query(HOST, servers, 0.4).addresses == ("127.0.0.1",)
+
+
+@pytest.mark.parametrize("trouble", [RCODE.SERVFAIL, RCODE.REFUSED])
+def test_a_second_server_is_asked_when_the_first_cannot_tell(trouble: int, dns: tuple[Zone, str]) -> None:
+    zone, server = dns
+    zone.names[HOST] = ["127.0.0.1"]
+    with name_server(refusing(trouble)) as first:
+        assert query(HOST, [first, ("127.0.0.1", int(server.split(":")[1]))], 1.0).addresses == ("127.0.0.1",)
+
+
+def test_that_there_is_no_such_name_is_an_answer(dns: tuple[Zone, str]) -> None:
+    """The next server is not asked: it would be another view of the world."""
+    zone, server = dns
+    zone.names[HOST] = ["127.0.0.1"]
+    with name_server(refusing(RCODE.NXDOMAIN)) as first, pytest.raises(ResolveError, match="NXDOMAIN"):
+        query(HOST, [first, ("127.0.0.1", int(server.split(":")[1]))], 1.0)
+
+
+def test_a_long_answer_has_what_is_left_of_the_time_over_tcp() -> None:
+    """A server that takes its time to say "ask me over TCP", and is deaf there, does not double the wait."""
+
+    def truncated(data: bytes) -> bytes:
+        time.sleep(0.3)
+        return data[:2] + struct.pack("!H", 0x8380) + data[4:]
+
+    with name_server(truncated) as server, socket.create_server(server) as deaf:
+        began = time.perf_counter()
+        with pytest.raises(ResolveError, match="no answer from"):
+            query(HOST, [server], 0.5)
+        assert time.perf_counter() - began < 0.7
+        assert deaf.fileno() >= 0
+
+
+@pytest.mark.parametrize("host", ["x" * 64 + ".retail.test", "a..b", "☃" * 70])
+def test_a_name_that_is_none_has_no_address(host: str) -> None:
+    result = exchange(ask(1, url_host=host), resolver("127.0.0.1:1"), None)
+    assert result.failure is not None
+    assert result.failure.kind is Kind.DNS
 
 
 def test_the_systems_servers_are_read(tmp_path: Path) -> None:
@@ -355,8 +465,6 @@ def test_the_systems_servers_are_read(tmp_path: Path) -> None:
 
 
 def test_without_any_server_a_name_has_no_address_and_an_address_needs_none() -> None:
-    from canaries.shared.resolve import query
-
     with pytest.raises(ResolveError, match="no resolver is known"):
         query(HOST, [], 1)
     assert query("127.0.0.9", [], 1) == Answer(("127.0.0.9",), None)
