@@ -29,7 +29,7 @@ class Shop:
     """The whole store. ``writer`` takes the orders; the other Region gets them ``lag_s`` later, or never while ``cut``.
 
     ``confirm``: what the last question is answered with: "well"; "page", taken but answered with a page that has no number; "late", taken
-    and answered after three seconds; "refused", not taken. ``forget_deletes``: DELETE finds no order. ``hooks``: called once before a request.
+    and answered after three seconds; "refused", not taken. ``forget_deletes``: DELETE finds none. ``hooks``: called once before a request.
     """
 
     writer: str = REGIONS[0]

@@ -419,7 +419,7 @@ def test_a_store_that_does_not_find_what_it_shows_has_deleted_nothing(teller: Te
 
 @pytest.mark.slow
 def test_a_replica_that_is_behind_for_a_moment_has_lost_nothing(teller: Teller) -> None:
-    """Two readers of a Region, one of them behind: an order is absent while a later one is there, and is there when it is looked for again."""
+    """Two readers of a Region, one of them behind: an order is absent beside a later one, and has come when it is looked for again."""
     teller.run(orders_per_run=2)
     first = next(iter(teller.store.orders[EAST]))
     teller.store.hooks[f"GET /orders/{first}"] = lambda: teller.store.hide(WEST, first, 0.4)
