@@ -99,7 +99,7 @@ def _answer(handlers: Mapping[str, Callable[[dict[str, Any]], Any]], line: bytes
         json.dumps(answer)
     except Refused as refusal:
         return {"refused": str(refusal), "unusable": isinstance(refusal, Unusable)}
-    except Exception as error:  # noqa: BLE001 - a fault of our own, to be told to who asked
+    except Exception as error:  # noqa: BLE001 - a mistake of our own, to be told to who asked
         traceback.print_exc()
         return {"refused": f"'{request['do']}' failed in the lab itself: {type(error).__name__}: {error}"}
     return answer

@@ -319,7 +319,7 @@ class Server:
         from a base backup. Returns which it was: ``restart``, ``rewind`` or ``base backup``.
         """
         self.stop()
-        source = f"host=127.0.0.1 port={source_port} user=postgres dbname={self.database}"
+        source = f"host=127.0.0.1 port={source_port} user=postgres dbname={self.database} connect_timeout=3"
         how = "restart" if self.is_standby else "rewind"
         try:
             if how == "rewind":

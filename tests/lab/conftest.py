@@ -105,10 +105,11 @@ def environment(directory: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_lab(directory: Path, *options: str) -> Iterator[Lab]:
-    """Bring a lab up and take it down; fails where anything is left of it."""
+    """Bring a lab up and take it down; fails where anything is left of it. No shoppers come unless ``--traffic`` is among the options."""
+    traffic = () if "--traffic" in options else ("--no-traffic",)
     with (directory.parent / f"{directory.name}.output").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "deploy.py"), "lab", "up", *options],
+            [sys.executable, str(ROOT / "deploy.py"), "lab", "up", *traffic, *options],
             env=environment(directory),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,

@@ -394,14 +394,24 @@ def broker_down(eyes: Eyes, region: str) -> bool:
     return False
 
 
-def unacknowledged(eyes: Eyes, region: str) -> bool:
-    """Whether order events stay unacknowledged; places an order for there to be one."""
+def queue_after_an_order(eyes: Eyes, region: str) -> dict[str, Any]:
+    """The queue of order events, as the broker's management says, an order after the last look."""
     (task, *_) = eyes.ecs(region)["orders"]["tasks"]
     item = {"productId": str(uuid.uuid4()), "name": "Damage", "quantity": 1, "unitCost": 1}
     order = {"firstName": "D", "lastName": "E", "email": "damage@example.com", "items": [item]}
     admin.call(task["port"], "POST", "/orders", order)
-    queues = broker.queues(eyes.region(region).amqp_admin_port)
-    return any(queue["name"] == "orders" and queue.get("messages_unacknowledged", 0) > 1 for queue in queues)
+    return next((queue for queue in broker.queues(eyes.region(region).amqp_admin_port) if queue["name"] == names.QUEUE), {})
+
+
+def unacknowledged(eyes: Eyes, region: str) -> bool:
+    """Whether order events stay unacknowledged."""
+    return bool(queue_after_an_order(eyes, region).get("messages_unacknowledged", 0) > 1)
+
+
+def unconsumed(eyes: Eyes, region: str) -> bool:
+    """Whether order events wait and nobody takes them."""
+    queue = queue_after_an_order(eyes, region)
+    return bool(queue.get("messages_ready", 0) > 1 and queue.get("consumers") == 0)
 
 
 def carts_late(within_s: float, eyes: Eyes, region: str) -> bool:
@@ -472,6 +482,7 @@ SIGNS: dict[str, Callable[[Eyes, str], bool]] = {
     "broker-blocked": lambda eyes, region: bool(eyes.broker(region)["mem_alarm"]),
     "broker-disk-full": lambda eyes, region: bool(eyes.broker(region)["disk_free_alarm"]),
     "orders-consumer-stuck": unacknowledged,
+    "orders-consumer-gone": unconsumed,
     "carts-replication-cut": partial(carts_late, 3.0),
     "carts-replication-slow": partial(carts_late, 3.0),
     "cloudwatch-down": partial(aws_error, "cloudwatch", "put_metric_data", RESET, **PUT),

@@ -98,3 +98,14 @@ def test_a_lost_region_takes_its_cache_along_and_brings_it_back_whole(caches: Ca
     assert not caches.eyes.cache(EAST)["whole"]
     caches.board.heal("redis-primary-down", EAST)
     caches.whole()
+
+
+def test_a_region_comes_back_while_a_node_of_its_cache_hangs(caches: Caches) -> None:
+    """The keeper does not wait for the node that the other fault keeps frozen."""
+    caches.board.inject("redis-hanging", EAST)
+    caches.board.inject("region-down", EAST)
+    caches.board.heal("region-down", EAST)
+    states = sorted(each.state for each in caches.ground.processes.status() if each.region == EAST)
+    assert states == ["frozen", "ready", "ready"]
+    caches.board.heal("redis-hanging", EAST)
+    caches.whole()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.control import SOCKET, ControlServer, NoLab, Refused, ask
+from lab.control import SOCKET, ControlServer, NoLab, Refused, Unusable, ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,37 @@ def test_requests_are_answered_and_refused(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="one of double, refuse"):
             ask(tmp_path, "unknown")
         assert stat.S_IMODE((tmp_path / SOCKET).stat().st_mode) == 0o600
+    finally:
+        server.close()
+
+
+def test_a_mistake_of_the_labs_own_is_told_to_who_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not that no lab is running; the traceback stands where the lab runs."""
+    server = ControlServer(tmp_path, {"divide": lambda request: 1 / request["by"], "odd": lambda _: {object()}})
+    try:
+        with pytest.raises(Refused, match=r"'divide' failed in the lab itself: ZeroDivisionError"):
+            ask(tmp_path, "divide", by=0)
+        with pytest.raises(Refused, match="'odd' failed in the lab itself: TypeError"):
+            ask(tmp_path, "odd")
+        assert ask(tmp_path, "divide", by=2) == 0.5
+    finally:
+        server.close()
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_unusable_input_is_told_from_a_refusal(tmp_path: Path) -> None:
+    """What is refused now may go later; what there is not, never does."""
+
+    def name_what_there_is_not(_request: dict[str, Any]) -> None:
+        raise Unusable("there is no Mars")
+
+    server = ControlServer(tmp_path, {"refuse": refuse, "mars": name_what_there_is_not})
+    try:
+        with pytest.raises(Unusable, match="there is no Mars"):
+            ask(tmp_path, "mars")
+        with pytest.raises(Refused) as refused:
+            ask(tmp_path, "refuse")
+        assert not isinstance(refused.value, Unusable)
     finally:
         server.close()
 

@@ -15,7 +15,7 @@ from alarms.diagnosis import diagnoses
 from alarms.rendering import ticket_incidents
 from lab.commands import app
 from lab.faults import CATALOGUE
-from lab.matrix import pages
+from lab.matrix import flow, pages
 from lab.matrix.expected import CELLS, HERE, Expectation, Page, expected
 from lab.matrix.flow import Result, as_junit, summary
 from lab.matrix.record import Heard, Points, Record, Seen, load
@@ -291,3 +291,11 @@ def test_the_contract_holds_on_a_running_lab(watched_lab: Lab, tmp_path: Path) -
     assert ET.parse(tmp_path / "junit.xml").getroot().get("tests") == str(len(faults))
     assert {each.fault for each in load(tmp_path / "records")} == set(faults)
     assert observed(next(each for each in load(tmp_path / "records") if each.fault == "alb-down"))[f"{HERE}>{HERE}"] == "refused"
+
+
+def test_the_folder_of_the_results_is_made_before_the_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not missed after it, when all that was seen would be lost."""
+    monkeypatch.setattr(flow, "state_directory", lambda: tmp_path / "no lab")
+    monkeypatch.setattr(flow, "up", lambda *_, **__: 1)
+    assert flow.matrix(["drained"], tmp_path / "results" / "matrix.xml", tmp_path / "out", 5.0) == 1
+    assert (tmp_path / "results").is_dir()

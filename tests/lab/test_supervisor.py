@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.admin import Refusal
-from lab.plan import LabPlan
+from lab.plan import DIRECTORY_VARIABLE, LabPlan, state_directory
 from lab.process import ProcessSpec
 from lab.state import LabIsRunning, StateDirectory, processes_of, read_owner, sweep
 from lab.supervisor import StartError, Supervisor
@@ -117,6 +117,39 @@ def test_two_faults_may_hold_the_same_process(lab: Supervisor) -> None:
     assert states(lab) == {"r/a": "stopped", "r/b": "ready", "c": "ready"}
     lab.release(["r/a"], "one")
     assert states(lab) == {"r/a": "ready", "r/b": "ready", "c": "ready"}
+
+
+def test_a_release_that_failed_can_be_tried_again(lab: Supervisor, tmp_path: Path) -> None:
+    """What ended, and what was not ready in time, is started by the next one; until then nothing claims that it runs."""
+    allowed = tmp_path / "allowed"
+    allowed.touch()
+    ends = (sys.executable, "-c", f"import os, time\nif not os.path.exists({str(allowed)!r}): raise SystemExit(3)\ntime.sleep(600)")
+    lab.start(
+        [
+            ProcessSpec("r/ends", ends, ready=allowed.exists, ready_within_s=5.0),
+            ProcessSpec("r/late", SLEEPER, ready=allowed.exists, ready_within_s=0.3),
+        ]
+    )
+    lab.hold(["r/ends", "r/late"], "fault")
+    allowed.unlink()
+    with pytest.raises(StartError):
+        lab.release(["r/ends", "r/late"], "fault")
+    assert wait_for(lambda: set(states(lab).values()) == {"failed"})
+    allowed.touch()
+    lab.release(["r/ends", "r/late"], "fault")
+    assert states(lab) == {"r/ends": "ready", "r/late": "ready"}
+    assert all(status.pid is not None and status.held_by == () for status in lab.status())
+
+
+def test_what_a_fault_froze_is_not_waited_for(lab: Supervisor) -> None:
+    """A process whose predecessor comes back frozen starts beside it."""
+    lab.start([ProcessSpec("r/node", SLEEPER, region="r"), ProcessSpec("r/keeper", SLEEPER, region="r", after=("r/node",))])
+    lab.freeze(["r/node"], "hanging")
+    lab.hold(lab.names(region="r"), "down")
+    lab.release(lab.names(region="r"), "down")
+    assert states(lab) == {"r/node": "frozen", "r/keeper": "ready"}
+    lab.thaw(["r/node"], "hanging")
+    assert states(lab)["r/node"] == "ready"
 
 
 def test_a_kill_takes_everything_below_along(lab: Supervisor) -> None:
@@ -256,3 +289,60 @@ def test_a_reused_pid_is_not_killed(tmp_path: Path) -> None:
             assert stranger.poll() is None
         finally:
             stranger.kill()
+
+
+def test_the_state_directory_is_absolute_whatever_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lab's processes run in other folders, where a relative path means another directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(DIRECTORY_VARIABLE, "some/lab")
+    assert state_directory() == tmp_path / "some" / "lab"
+    assert LabPlan.make(Path("some/lab")).directory == str(tmp_path / "some" / "lab")
+
+
+@pytest.mark.parametrize("named", ["precious", "/precious"])
+def test_a_warden_takes_no_directory_but_the_one_that_is_locked(tmp_path: Path, named: str) -> None:
+    """Neither a relative path, which would be another's from where it runs, nor a directory that is not the lab's."""
+    precious, mine = tmp_path / "precious", tmp_path / "mine"
+    precious.mkdir()
+    mine.mkdir()
+    lock = os.open(mine, os.O_RDONLY)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "lab.warden", "0", str(lock), str(precious) if named.startswith("/") else named],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            pass_fds=(lock,),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(lock)
+    assert done.returncode == 1
+    assert "directory" in done.stderr
+    assert precious.exists()
+
+
+def test_a_directory_that_took_the_place_of_the_labs_stays(tmp_path: Path) -> None:
+    """Somebody moved the lab's away and put another one there: that one is not the lab's to remove."""
+    state = StateDirectory.claim(tmp_path / "lab")
+    supervisor = Supervisor(LabPlan.make(tmp_path / "lab"), state)
+    (tmp_path / "lab").rename(tmp_path / "moved")
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "thesis.tex").write_text("years of work")
+    supervisor.close()
+    assert (tmp_path / "lab" / "thesis.tex").exists()
+    assert not list(processes_of(state.identity))
+
+
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """A link that leads there, and, where that can be tried, one that another user owns."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is a link"):
+        StateDirectory.claim(tmp_path / "link")
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "elsewhere", 65534, 65534)
+        with pytest.raises(OSError, match="belongs to another user"):
+            StateDirectory.claim(tmp_path / "elsewhere")

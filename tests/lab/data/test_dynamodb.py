@@ -128,3 +128,23 @@ def test_in_whatever_order_changes_arrive_both_sides_end_equal(writes: list[tupl
         if ledger.wins(change) and change.image is not None:
             state[side] = change.image["n"]
     assert state[EAST] == state[WEST]
+
+
+def test_the_ledger_forgets_the_oldest() -> None:
+    """However many items are written: of those written last it knows who wrote them, and nothing stays of what came back."""
+    ledger = Ledger(remembered=10)
+
+    def change(number: int, at: float) -> Change:
+        return Change(str(number), {}, {"n": number}, at, "us-east-1", at)
+
+    for number in range(100):
+        ledger.wrote_here(change(number, 100.0))
+        ledger.expect("us-west-2", change(number, 100.0))
+    assert len(ledger) == 20
+    assert not ledger.wins(change(99, 99.0))
+    assert ledger.wins(change(0, 99.0))
+    for number in range(90, 100):
+        echo = Change(str(number), {}, {"n": number}, 101.0, "us-west-2", 101.0)
+        assert ledger.is_echo(echo)
+        ledger.forget("us-west-2", echo)
+    assert len(ledger) == 10

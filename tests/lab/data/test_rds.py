@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -12,7 +15,8 @@ from botocore.config import Config
 from canaries.probe.settings import Database
 from canaries.probe.writers import WriterReader
 from lab import admin, data
-from lab.data.aurora import set_writer
+from lab.data.aurora import read_writer, set_writer
+from lab.faults import CATALOGUE, Ground
 from lab.process import ProcessSpec
 from tests.lab.data.test_aurora import EAST, WEST, behind, orders, place, tell
 from tests.lab.rig import rig, wait_for
@@ -140,6 +144,44 @@ def test_a_failover_that_stopped_half_way_names_no_writer(cloud: Rig) -> None:
     assert writer(client) == EAST
     (found,) = client.describe_global_clusters(GlobalClusterIdentifier=GLOBAL)["GlobalClusters"]
     assert not found.get("FailoverState")
+
+
+def roles(lab: Rig) -> dict[str, str]:
+    """What each Region's keeper says of the orders database."""
+    return {name: admin.call(here.aurora_port, "GET", "/status")["orders"]["role"] for name, here in lab.plan.regions.items()}
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_lost_in_the_middle_of_a_failover_is_not_lost_for_good(cloud: Rig) -> None:
+    """The endpoint leads to a reader when the writer's Region dies and comes back: fenced, it follows nobody, since nobody writes; with
+    the fault healed it is the writer again, with all that it had."""
+    stuck = CATALOGUE.get("orders-failover-stuck")
+    ground = Ground(cloud.plan, SimpleNamespace())  # type: ignore[arg-type]  # this fault needs no processes
+    client = rds(cloud, WEST)
+    place(cloud.plan.regions[EAST].writer_ports["orders"], 1)
+    memory = stuck.inject(ground, "")
+    assert (memory, read_writer(cloud.plan, "orders")) == (EAST, WEST)
+    cloud.stop(f"{EAST}/aurora", signal.SIGKILL)
+    cloud.start(spec for spec in data.processes(cloud.plan) if spec.name == f"{EAST}/aurora")
+    assert roles(cloud) == {EAST: "fenced", WEST: "reader"}
+    time.sleep(2.5)  # 25 lab seconds: RDS has looked for what is to follow at least twice
+    assert roles(cloud) == {EAST: "fenced", WEST: "reader"}
+    stuck.heal(ground, "", memory)
+    assert roles(cloud) == {EAST: "writer", WEST: "reader"}
+    wait_for("the writer to be named again", lambda: writer(client) == EAST, 20)
+    place(cloud.plan.regions[WEST].writer_ports["orders"], 2)
+    wait_for("all orders everywhere", lambda: orders(cloud.plan.regions[WEST].postgres_ports["orders"]) == [1, 2])
+
+
+@pytest.mark.slow
+def test_who_is_told_to_follow_a_dead_server_says_so(cloud: Rig) -> None:
+    """A refusal with the reason, and no data thrown away."""
+    tell(cloud, EAST, "stop", {"how": "crash"})
+    with pytest.raises(admin.Refusal, match="orders follow"):
+        tell(cloud, WEST, "follow", {"region": EAST})
+    tell(cloud, EAST, "start")
+    tell(cloud, WEST, "follow", {"region": EAST})
+    assert roles(cloud) == {EAST: "writer", WEST: "reader"}
 
 
 @pytest.mark.slow

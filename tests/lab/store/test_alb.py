@@ -246,6 +246,19 @@ class TestJudging:
         target.judge(None, HealthCheck())
         assert target.state == "healthy"
 
+    def test_a_new_target_that_never_passes_is_unhealthy(self) -> None:
+        """After as many failures as make a healthy one unhealthy; then it has to pass as often as any."""
+        target = Target("t", 1)
+        states = []
+        for failure in ("Target.Timeout",) * 3 + (None, None):
+            target.judge(failure, HealthCheck(healthy_threshold=2, unhealthy_threshold=3))
+            states.append(target.state)
+        assert states == ["initial", "initial", "unhealthy", "unhealthy", "healthy"]
+        target = Target("t", 1)
+        for _ in range(5):
+            target.judge("Target.ResponseCodeMismatch", HealthCheck())
+        assert (target.state, target.reason) == ("unhealthy", "Target.ResponseCodeMismatch")
+
     @given(st.lists(st.booleans(), max_size=40))
     def test_a_change_takes_a_full_streak(self, results: list[bool]) -> None:
         """The state after any history is what counting back from its end says."""
