@@ -399,12 +399,12 @@ STORE = (
         "34m",
     ),
     Scene(
-        "a name that fails for less than three minutes after a drain is that of old answers",
-        (Off(EAST, begin="8m", end="40m"), *down("5m", "25m", ALB_EAST), *down("5m", "11m", NAME)),
+        "a name that fails for three minutes after a drain is that of old answers",
+        (Off(EAST, begin="7m", end="40m"), *down("5m", "25m", ALB_EAST), *down("5m", "10m", NAME)),
         (
             "5m30s us-west-2 impaired-us-east-1 ALARM",
-            "9m us-west-2 drained-us-east-1 ALARM",
-            "9m us-west-2 impaired-us-east-1 OK",
+            "8m us-west-2 drained-us-east-1 ALARM",
+            "8m us-west-2 impaired-us-east-1 OK",
         ),
         "20m",
     ),
