@@ -71,7 +71,7 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     raw = await reader.readexactly(length) if length else b""
     parts = urlsplit(target)
     path = tuple(unquote(segment) for segment in parts.path.split("/") if segment)
-    if why := _not_ours(method, headers):
+    if why := not_ours(method, headers):
         status, answer = 403, {"error": why}
     else:
         status, answer = await _answer(handler, method, path, dict(parse_qsl(parts.query)), raw)
@@ -86,7 +86,7 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     return keep
 
 
-def _not_ours(method: str, headers: Mapping[str, str]) -> str:
+def not_ours(method: str, headers: Mapping[str, str]) -> str:
     """Why a request cannot come from a part of the lab, or nothing."""
     if not _is_loopback(headers.get("host", "localhost")):
         return "Host: this port is the lab's own, and is asked by a loopback address"

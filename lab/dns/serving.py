@@ -72,6 +72,8 @@ class Dns:
 
     def answer(self, request: Request) -> Response:
         """One request to the handle."""
+        if why := admin.not_ours(request.method, request.headers):
+            return _json(403, {"error": why})
         try:
             body = json.loads(request.body) if request.body else {}
             match [request.method, *request.path.strip("/").split("/")]:

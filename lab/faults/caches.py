@@ -15,6 +15,8 @@ from lab.plan import RABBITMQ
 from lab.store import names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from lab.faults.ground import Ground
 
 FILLER = "crosswatch:filler:"
@@ -67,13 +69,13 @@ def _start_nodes(ground: Ground, region: str, _memory: None) -> None:
 
 def _strike_primary(fault: str, ground: Ground, region: str) -> str:
     primary = f"{region}/redis-{_primary(ground, region)}"
-    strike = ground.processes.freeze if fault == "redis-hanging" else ground.processes.hold
+    strike: Callable[[Iterable[str], str], None] = ground.processes.freeze if fault == "redis-hanging" else ground.processes.hold
     strike([primary], fault)
     return primary
 
 
 def _give_back(fault: str, ground: Ground, region: str, node: str) -> None:
-    give = ground.processes.thaw if fault == "redis-hanging" else ground.processes.release
+    give: Callable[[Iterable[str], str], None] = ground.processes.thaw if fault == "redis-hanging" else ground.processes.release
     give([node], fault)
     _await_cache(ground, region)
 

@@ -229,3 +229,12 @@ def test_large_answers_are_cut_over_udp_and_whole_over_tcp(lab: LabWithDns) -> N
         assert cut.flags & dns.flags.TC
         assert not cut.answer
         assert len(ask(port, "long.retail.test", "TXT", tcp=True).answer[0]) == 20
+
+
+def test_the_handle_is_the_labs_own(lab: LabWithDns) -> None:
+    """A page in a browser on this machine cannot break DNS: neither by a form's types, nor by a name of its own."""
+    for headers in ({"Content-Type": "text/plain"}, {"Host": "rebound.example.com"}):
+        with pytest.raises(admin.Refusal) as refused:
+            admin.call(lab.plan.dns_admin_port, "POST", "/authority", {"down": True}, headers=headers)
+        assert refused.value.status == 403
+    assert admin.call(lab.plan.dns_admin_port, "GET", "/status")["authority"]["down"] is False
