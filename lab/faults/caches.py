@@ -160,13 +160,16 @@ def _stick(ground: Ground, region: str) -> None:
     address = pika.ConnectionParameters(
         "127.0.0.1", ground.region(region).amqp_port, credentials=credentials, heartbeat=60, blocked_connection_timeout=10
     )
-    try:
-        connection = pika.BlockingConnection(address)
-        channel = connection.channel()
-        for index in range(9):  # more than the real consumers, so that most events come here
-            channel.basic_consume(QUEUE, lambda *_: None, consumer_tag=f"stuck-{index}")
-    except AMQPError as error:
-        raise ConnectionError(f"the broker of {region} takes no consumer: {error!r}") from error
+    with contextlib.ExitStack() as undo:
+        try:
+            connection = pika.BlockingConnection(address)
+            undo.callback(connection.close)
+            channel = connection.channel()
+            for index in range(9):  # more than the real consumers, so that most events come here
+                channel.basic_consume(QUEUE, lambda *_: None, consumer_tag=f"stuck-{index}")
+        except AMQPError as error:
+            raise ConnectionError(f"the broker of {region} takes no consumer: {error!r}") from error
+        undo.pop_all()
 
     def hold(stopping: Any) -> None:
         with contextlib.suppress(AMQPError):  # the broker died: it has taken its messages back

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, ProbableAuthenticationError, UnroutableError
 
 from lab import admin
+from lab.control import Refused
 from lab.data import broker as management
 from lab.data.exchange import matches
 from lab.data.metrics import broker_data
@@ -255,6 +256,17 @@ def test_a_stuck_consumer_makes_the_queue_grow_and_gives_everything_back_when_it
         broker.await_queue(events.QUEUE, messages_unacknowledged=3, messages_ready=0)
         broker.board.heal("orders-consumer-stuck")
         broker.await_queue(events.QUEUE, messages_unacknowledged=0, messages_ready=3)
+
+
+def test_a_consumer_that_the_broker_does_not_take_is_no_fault_in_force(broker: RunningBroker) -> None:
+    """There is no queue, or no broker: the injection says so, instead of a thread that nobody sees."""
+    with pytest.raises(Refused, match="orders-consumer-stuck could not be injected: ConnectionError: the broker of .* takes no consumer"):
+        broker.board.inject("orders-consumer-stuck", REGION)
+    broker.board.inject("broker-down", REGION)
+    with pytest.raises(Refused, match="Heal broker-down first"):
+        broker.board.inject("orders-consumer-stuck", REGION)
+    broker.board.heal()
+    assert broker.board.active() == []
 
 
 def test_a_broker_listens_on_127_0_0_1_only(broker: RunningBroker) -> None:
