@@ -51,6 +51,11 @@ PASSING = {
             assert event['canaryName'] == 'tested' and event['canaryRunId'] == context.aws_request_id
             assert 50_000 < context.get_remaining_time_in_millis() <= 60_000
             assert os.environ['AWS_LAMBDA_FUNCTION_NAME'].startswith('cwsyn-tested-')
+            assert context.function_name == os.environ['AWS_LAMBDA_FUNCTION_NAME']
+            assert context.invoked_function_arn.endswith(f':{context.function_name}:{context.function_version}')
+            assert context.log_group_name == f'/aws/lambda/{context.function_name}' == os.environ['AWS_LAMBDA_LOG_GROUP_NAME']
+            assert f'/[{context.function_version}]' in context.log_stream_name == os.environ['AWS_LAMBDA_LOG_STREAM_NAME']
+            assert context.identity is None and context.client_context is None and context.memory_limit_in_mb == '1024'
         """,
 }
 
@@ -173,6 +178,34 @@ def test_processes_that_a_script_detached_end_with_the_sandbox(tmp_path: Path) -
     while Path(f"/proc/{pid}/status").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
         assert time.monotonic() < deadline, "the detached process lives"
         time.sleep(0.05)
+
+
+READ_ONLY = {
+    "the working directory": "open('mine.txt', 'w')",
+    "its own code": "open(__file__, 'a')",
+    "a folder beside its code": "pathlib.Path(__file__).with_name('cache').mkdir()",
+    "another folder of the machine": f"(pathlib.Path({str(ROOT)!r}) / 'mine.txt').touch()",
+    "a rename out of /tmp": "(tmp / 'a').write_text('a'), (tmp / 'a').rename('/opt-a')",
+}
+
+
+@pytest.mark.parametrize("line", READ_ONLY.values(), ids=READ_ONLY)
+def test_only_tmp_can_be_written_to(runner: Runner, line: str) -> None:
+    script = f"import pathlib, tempfile\ntmp = pathlib.Path(tempfile.gettempdir())\ndef handler(event, context):\n {line}"
+    assert "OSError: [Errno 30] Read-only file system" in runner.script(script).state_reason
+
+
+def test_what_lambda_lets_a_script_write_is_written(runner: Runner) -> None:
+    script = (
+        "import os, pathlib, subprocess, tempfile\ndef handler(event, context):\n tmp = pathlib.Path(tempfile.gettempdir())\n"
+        " (tmp / 'deep/er').mkdir(parents=True)\n (tmp / 'deep/er/a').write_text('a')\n (tmp / 'deep/er/a').rename(tmp / 'b')\n"
+        " open(os.devnull, 'w').write('x')\n os.chdir(tmp)\n open('c', 'w').write('c')\n"
+        " tempfile.TemporaryFile().write(b'x')\n subprocess.run(['true'], check=True, stdout=subprocess.DEVNULL)\n"
+        " open(__file__).read()"
+    )
+    result = runner.script(script)
+    assert result.passed, reason(result)
+    assert {"b", "c"} <= {each.key for each in result.artifacts}
 
 
 # ---------------------------------------------------------------------- warm and cold
