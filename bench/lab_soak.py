@@ -248,7 +248,9 @@ class Player:
 
     def bout(self) -> Bout:
         """Up to three faults one over the other, mended in random order; then wait for green."""
-        strikes = [strike for _ in range(self._rng.choice(AT_ONCE)) if (strike := self._inject())]
+        strikes: list[Strike] = []
+        for _ in range(self._rng.choice(AT_ONCE)):
+            strikes.append(self._inject(alone=not strikes))  # noqa: PERF401 - each depends on those before it
         bout = Bout(strikes)
         self._soak.bouts.append(bout)
         for strike in self._rng.sample(strikes, len(strikes)):
@@ -259,7 +261,7 @@ class Player:
         bout.green_after_s, bout.troubles = self._observer.await_green(GREEN_WITHIN_S)
         return bout
 
-    def _inject(self) -> Strike | None:
+    def _inject(self, alone: bool) -> Strike:
         if not self._deck:
             self._deck = self._rng.sample(list(CATALOGUE), len(CATALOGUE))
         fault = self._deck.pop()
@@ -270,6 +272,8 @@ class Player:
         except (Refused, TimeoutError) as refusal:  # some faults cannot strike what another has broken already
             strike.trouble = f"not injected: {refusal}"
             strike.healed = self.since()
+            if not alone:
+                self._deck.insert(0, fault)  # it strikes later, without that other
         return strike
 
     def _heal(self, strike: Strike) -> None:

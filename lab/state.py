@@ -71,7 +71,10 @@ class StateDirectory:
         path = path.absolute()
         deadline = time.monotonic() + patience_s
         while True:
-            lock = _open_own(path)
+            try:
+                lock = _open_own(path)
+            except FileNotFoundError:  # its last owner removed it as we came
+                continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if is_directory(lock, path):

@@ -163,7 +163,7 @@ def _stick(ground: Ground, region: str) -> None:
     with contextlib.ExitStack() as undo:
         try:
             connection = pika.BlockingConnection(address)
-            undo.callback(connection.close)
+            undo.callback(lambda: connection.is_open and connection.close())
             channel = connection.channel()
             for index in range(9):  # more than the real consumers, so that most events come here
                 channel.basic_consume(QUEUE, lambda *_: None, consumer_tag=f"stuck-{index}")

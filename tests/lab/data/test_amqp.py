@@ -260,7 +260,7 @@ def test_a_stuck_consumer_makes_the_queue_grow_and_gives_everything_back_when_it
 
 def test_a_consumer_that_the_broker_does_not_take_is_no_fault_in_force(broker: RunningBroker) -> None:
     """There is no queue, or no broker: the injection says so, instead of a thread that nobody sees."""
-    with pytest.raises(Refused, match="orders-consumer-stuck could not be injected: ConnectionError: the broker of .* takes no consumer"):
+    with pytest.raises(Refused, match=r"orders-consumer-stuck could not be injected: ConnectionError: the broker of .* takes no consumer"):
         broker.board.inject("orders-consumer-stuck", REGION)
     broker.board.inject("broker-down", REGION)
     with pytest.raises(Refused, match="Heal broker-down first"):
