@@ -250,7 +250,7 @@ class Player:
         """Up to three faults one over the other, mended in random order; then wait for green."""
         strikes: list[Strike] = []
         for _ in range(self._rng.choice(AT_ONCE)):
-            strikes.append(self._inject(alone=not strikes))  # noqa: PERF401 - each depends on those before it
+            strikes.append(self._inject(alone=not strikes))
         bout = Bout(strikes)
         self._soak.bouts.append(bout)
         for strike in self._rng.sample(strikes, len(strikes)):
