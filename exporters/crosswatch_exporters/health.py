@@ -36,9 +36,10 @@ class Backoff:
 
     def next(self, asked: float | None) -> float:
         """The next delay. What the service asked for is obeyed in full, up to an hour, and never shortened by chance."""
-        ceiling = min(self.most, self.first * 2.0 ** min(self.failures, 16)) if self._left >= 1.0 else self.most
+        affordable = self._left >= 1.0
+        ceiling = min(self.most, self.first * 2.0 ** min(self.failures, 16)) if affordable else self.most
         self.failures += 1
-        self._left = max(0.0, self._left - 1.0)
+        self._left -= 1.0 if affordable else 0.0
         own = ceiling * (0.5 + self.draw() / 2)
         return own if asked is None else max(min(asked, 3600.0), self.first * self.draw() + asked if asked < 3600.0 else 3600.0)
 

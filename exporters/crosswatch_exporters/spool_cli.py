@@ -13,8 +13,8 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -90,13 +90,13 @@ def _lane_report(journal: Path, lane: Path, said: dict[str, object], alive: bool
     )
 
 
-def drain(folder: Path, timeout: float) -> Collection[str]:
+def drain(folder: Path, timeout: float) -> Set[str]:
     """Deliver what ended processes left, as far as that is possible in `timeout` seconds, and print what became of it. Returns the signals
     that there was an endpoint for."""
     from crosswatch_exporters.configurator import drain_pipeline
     from crosswatch_exporters.settings import read_settings
 
-    settings = replace(read_settings(), spool_dir=folder)
+    settings = read_settings({**os.environ, "CROSSWATCH_SPOOL_DIR": str(folder.absolute())})
     for problem in settings.problems:
         print(problem, file=sys.stderr)
     pipeline = drain_pipeline(settings)
@@ -125,7 +125,7 @@ _NOT_SENT = {
 }
 
 
-def left(folder: Path, tried: Collection[str]) -> bool:
+def left(folder: Path, tried: Set[str]) -> bool:
     """Name what ended processes' journals still hold; whether they hold anything. For the signals in `tried` there was an endpoint."""
     found = False
     for report in inspect(folder):
@@ -133,11 +133,7 @@ def left(folder: Path, tried: Collection[str]) -> bool:
             continue
         found = True
         held = f"{report.items} items" if report.items else f"{report.damaged} bytes that cannot be read"
-        mend = (
-            ""
-            if report.signal in tried
-            else f"; they have no endpoint: {_NOT_SENT.get(report.signal, 'unknown signal')}, as for the service"
-        )
+        mend = f"; no endpoint is set for them: {_NOT_SENT[report.signal]}" if report.signal in _NOT_SENT.keys() - tried else ""
         print(f"{report.journal} still holds {held} of {report.signal}{mend}", file=sys.stderr)
     return found
 

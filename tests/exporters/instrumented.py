@@ -65,6 +65,10 @@ class Service:
                 )
             )
 
+    def collect(self) -> None:
+        """Collect metrics now, without waiting for their delivery."""
+        self.providers.meters.sdk.force_flush()
+
     def balances(self) -> dict[str, Balance]:
         """The ledger."""
         return self.lifecycle.pipeline.ledger.balances()

@@ -203,6 +203,8 @@ def test_bad_settings_are_named_and_replaced() -> None:
     """Every problem at once, each with its variable, value and mend; the service runs on with defaults."""
     settings_ = read_settings(
         {
+            "AWS_REGION": "us-east-1",
+            "HOME": "/home/shop",
             "CROSSWATCH_SIGV4": "perhaps",
             "CROSSWATCH_SPOOL_MAX_BYTES": "lots",
             "OTEL_TRACES_SAMPLER_ARG": "7",

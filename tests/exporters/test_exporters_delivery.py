@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from crosswatch_exporters.journal.recovery import Recovery
+from crosswatch_exporters.spool_cli import inspect
 from instrumented import LedgerWatch, Service
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -46,7 +48,7 @@ def test_an_outage_loses_nothing(receiver: Receiver, spool: Path, fault: str, sp
                 service.logs(10)
                 counter.add(1)
                 time.sleep(0.1)
-            service.providers.meters.force_flush()
+            service.collect()
         receiver.fault = lambda request: None
         assert receiver.wait_for(lambda: len(receiver.spans) >= 800 and len(receiver.records) >= 400, 15)
         assert service.flush()
@@ -102,7 +104,7 @@ def test_throttled_points_of_a_metric_request_are_accounted(receiver: Receiver, 
     with Service(environ(receiver, spool)) as service:
         service.meter.create_counter("a").add(1)
         service.meter.create_counter("b").add(1)
-        service.providers.meters.force_flush()
+        service.collect()
         assert service.flush()
         balance = service.balances()["metrics"]
     assert balance.exact
@@ -143,7 +145,7 @@ def test_no_request_exceeds_a_limit_under_load(receiver: Receiver, spool: Path) 
         counter = service.meter.create_counter("orders")
         for i in range(1_900):
             counter.add(1, {"customer": str(i)})
-        service.providers.meters.force_flush()
+        service.collect()
         assert service.flush(20)
         totals = service.balances()
     assert receiver.violations == []
@@ -177,7 +179,7 @@ def test_series_are_limited(receiver: Receiver, spool: Path) -> None:
         counter = service.meter.create_counter("orders")
         for i in range(100_000):
             counter.add(1, {"customer": i})
-        service.providers.meters.force_flush()
+        service.collect()
         assert service.flush(20)
         points = [point for metric, point in receiver.points if metric.name == "orders"]
     assert len(points) == 2_000
@@ -276,9 +278,9 @@ def test_the_spool_keeps_its_size(receiver: Receiver, spool: Path, size: int) ->
         assert newest == set(range(100))
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "garbage", "cursor", "version"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "garbage", "cursor", "head", "alien"])
 def test_a_damaged_spool_loses_only_what_was_damaged(receiver: Receiver, spool: Path, damage: str) -> None:
-    """Records that are cut short or flipped are skipped, what follows them is delivered; nothing stops the service."""
+    """Records that are cut short or flipped are skipped, what follows them is delivered; a file that nothing can be read from is kept."""
     receiver.fault = lambda request: Answer(503)
     with Service(environ(receiver, spool, CROSSWATCH_SHUTDOWN_TIMEOUT="0.2")) as service:
         for i in range(5):
@@ -292,8 +294,10 @@ def test_a_damaged_spool_loses_only_what_was_damaged(receiver: Receiver, spool: 
         data[len(data) // 2] ^= 0xFF
     elif damage == "garbage":
         data += os.urandom(300)
-    elif damage == "version":
-        data[7] = 9
+    elif damage == "head":
+        data[3] ^= 0xFF
+    elif damage == "alien":
+        data = bytearray(b"CWSPOOL\x09" + os.urandom(300))
     else:
         (segment.parent / "cursor").write_bytes(b"nonsense")
     segment.write_bytes(data)
@@ -304,5 +308,110 @@ def test_a_damaged_spool_loses_only_what_was_damaged(receiver: Receiver, spool: 
         service.lifecycle.pipeline.recovery.look()  # type: ignore[union-attr]
         assert service.flush()
         assert service.balances()["traces"].exact
-    expected = {"truncate": 41, "flip": 41, "garbage": 51, "cursor": 51, "version": 1}[damage]
+    expected = {"truncate": 41, "flip": 41, "garbage": 51, "cursor": 51, "head": 51, "alien": 1}[damage]
     assert len(receiver.spans) == expected
+    kept = [path.read_bytes() for path in spool.rglob("*.unreadable")]
+    assert kept == ([bytes(data)] if damage == "alien" else [])
+
+
+def test_a_folder_of_a_group_is_refused(receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a group may write, even if only journals are there, somebody else may have put them there; an empty folder is made ours."""
+    planted, empty = tmp_path / "planted", tmp_path / "empty"
+    (planted / "j1-us-east-1-1-abcd").mkdir(parents=True)
+    empty.mkdir()
+    for folder in (planted, empty):
+        folder.chmod(0o770)
+        with Service(environ(receiver, folder)) as service:
+            service.spans(10)
+            assert service.flush()
+    assert caplog.text.count("others may write there") == 1
+    assert (planted.stat().st_mode & 0o777, empty.stat().st_mode & 0o777) == (0o770, 0o700)
+    assert len(receiver.spans) == 20
+
+
+@pytest.mark.parametrize("size", [1_000, 3_000])
+def test_a_small_spool_takes_everything_that_fits_it(receiver: Receiver, spool: Path, size: int) -> None:
+    """Blocks are made small enough for their share of the smallest spool: what the ledger calls spooled is on the disk."""
+    receiver.fault = lambda request: Answer(503)
+    with Service(
+        environ(receiver, spool, CROSSWATCH_SPOOL_MAX_BYTES="64KiB", CROSSWATCH_SELF_METRICS="off", CROSSWATCH_SHUTDOWN_TIMEOUT="0.2")
+    ) as service:
+        service.spans(20_000 // size, text=os.urandom(size // 2).hex())
+        service.logs(20)
+        service.meter.create_counter("orders").add(1)
+        service.lifecycle.pipeline.pump.drain()
+        service.collect()
+        balances = service.balances()
+        on_disk = {report.signal: report.items for report in inspect(spool)}
+    assert all(balance.exact for balance in balances.values())
+    assert {signal: balance.spooled for signal, balance in balances.items()} == on_disk
+    assert min(on_disk.values()) > 0
+
+
+def test_an_item_larger_than_the_spool_is_named_and_delivered(receiver: Receiver, spool: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A single item beyond the spool's share waits in memory; the log says so, once."""
+    with Service(environ(receiver, spool, CROSSWATCH_SPOOL_MAX_BYTES="64KiB")) as service:
+        service.spans(3, text="x" * 100_000)
+        assert service.flush()
+    assert len(receiver.spans) == 3
+    assert caplog.text.count("raise CROSSWATCH_SPOOL_MAX_BYTES") == 1
+
+
+def fill(receiver: Receiver, spool: Path, services: int, spans: int) -> None:
+    """Several processes, one after the other, that leave what they could not deliver; half a kilobyte a span."""
+    receiver.fault = lambda request: Answer(503)
+    for _ in range(services):
+        more = {"CROSSWATCH_SPOOL_MAX_BYTES": "1MiB", "CROSSWATCH_SHUTDOWN_TIMEOUT": "0.1"}
+        service = Service({**environ(receiver, spool, **more), "OTEL_METRICS_EXPORTER": "none"})
+        service.spans(spans, text=os.urandom(250).hex())
+        service.lifecycle.close()
+    receiver.fault = lambda request: None
+
+
+@pytest.mark.slow
+def test_what_several_ended_processes_left_is_delivered_whatever_the_size_of_the_spool(receiver: Receiver, spool: Path) -> None:
+    """Three journals that together are several times CROSSWATCH_SPOOL_MAX_BYTES: none of it gives way while the disk has room."""
+    fill(receiver, spool, services=3, spans=400)
+    with Service(environ(receiver, spool, CROSSWATCH_SPOOL_MAX_BYTES="64KiB")) as service, LedgerWatch(service) as watch:
+        assert receiver.wait_for(lambda: len(receiver.spans) == 1200, 20)
+        service.flush()
+        balance = service.balances()["traces"]
+    assert watch.wrong == []
+    assert (balance.recovered, balance.delivered, balance.dropped) == (1200, 1200, {})
+
+
+def test_on_a_short_disk_the_oldest_of_what_was_left_gives_way(receiver: Receiver, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that die again and again do not fill the disk: what they left is brought down to one spool's size, and counted."""
+    fill(receiver, spool, services=2, spans=400)
+    receiver.fault = lambda request: Answer(503)
+    monkeypatch.setattr(Recovery, "_disk_is_short", lambda self: True)
+    with Service(environ(receiver, spool, CROSSWATCH_SPOOL_MAX_BYTES="200KiB", CROSSWATCH_SHUTDOWN_TIMEOUT="0.1")) as service:
+        assert receiver.wait_for(lambda: service.balances()["traces"].recovered == 800)
+        assert receiver.wait_for(lambda: service.balances()["traces"].dropped.get("spool_full", 0) > 0)
+        assert service.balances()["traces"].exact
+
+
+def test_a_flush_of_metrics_is_a_delivery(receiver: Receiver, spool: Path) -> None:
+    """meter_provider.force_flush() returns True when the points have arrived, and False in time when they have not."""
+    with Service(environ(receiver, spool)) as service:
+        service.meter.create_counter("orders").add(1)
+        assert service.providers.meters.force_flush()
+        assert any(metric.name == "orders" for metric, _ in receiver.points)
+        receiver.fault = lambda request: Answer(503)
+        began = time.monotonic()
+        assert not service.providers.meters.force_flush(300)
+        assert time.monotonic() - began < 3
+        receiver.fault = lambda request: None
+
+
+@pytest.mark.parametrize(("labels", "away", "lost"), [(150, False, 0), (151, False, 1), (149, True, 0), (150, True, 1)])
+def test_labels_stay_within_the_limit_away_from_home_too(receiver: Receiver, spool: Path, labels: int, away: bool, lost: int) -> None:
+    """The attribute that says where a point was delivered is counted where it may be added."""
+    more = {"CROSSWATCH_FAILOVER_OTLP_METRICS_ENDPOINT": receiver.url("metrics"), "CROSSWATCH_FAILOVER_REGION": "us-west-2"} if away else {}
+    with Service(environ(receiver, spool, CROSSWATCH_SELF_METRICS="off", **more)) as service:
+        own = labels - len(service.resource.attributes)
+        service.meter.create_counter("c").add(1, {f"a{i}": i for i in range(own)})
+        service.collect()
+        assert service.flush()
+        assert service.balances()["metrics"].dropped.get("too_many_labels", 0) == lost
+    assert receiver.violations == []

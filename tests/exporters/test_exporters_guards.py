@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from crosswatch_exporters.classic.datums import Wanted, dimension_sets, distribution, unit_of
+from crosswatch_exporters.guards.meters import AttributeGuard
 from crosswatch_exporters.guards.redaction import MASK, redactor
 from crosswatch_exporters.guards.sampling import CanarySampler
 from crosswatch_exporters.resource import make_resource
@@ -18,11 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from instrumented import LedgerWatch, Service
 from opentelemetry import baggage, context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from receiver import Receiver
 
 SECRETS = redactor("secrets", frozenset({"http.request.header.cookie"}))
 STRICT = redactor("strict", frozenset())
+# Nothing to complain about.
+HERE = {"AWS_REGION": "us-east-1", "HOME": "/home/shop"}
 
 
 @pytest.mark.parametrize(
@@ -37,11 +42,28 @@ STRICT = redactor("strict", frozenset())
         ("body", "Authorization: Bearer abcdef123456", f"Authorization: Bearer {MASK}"),
         ("body", {"user": "x", "password": "y"}, {"user": "x", "password": MASK}),
         ("body", ["password=abc", 3], ("password=" + MASK, 3)),
+        ("body", '{"password": "x y", "user": "z"}', f'{{"password": "{MASK}", "user": "z"}}'),
+        ("body", '{"a": "{\\"password\\": \\"x\\"}"}', f'{{"a": "{{\\"password\\": \\"{MASK}"}}"}}'),
+        ("body", "password: x", f"password: {MASK}"),
+        ("body", "Password=x, pwd=y; PASSWD => z", f"Password={MASK}, pwd={MASK}; PASSWD => {MASK}"),
+        ("body", "AWS_SECRET_ACCESS_KEY=ab/cd+ef", f"AWS_SECRET_ACCESS_KEY={MASK}"),
+        ("body", "{'apiKey': 'x', 'clientSecret': 'y'}", f"{{'apiKey': '{MASK}', 'clientSecret': '{MASK}'}}"),
+        ("body", "csrf_token=x&access-key: y", f"csrf_token={MASK}&access-key: {MASK}"),
+        ("body", "Authorization: Basic dXNlcjpwYXNz", f"Authorization: Basic {MASK}"),
+        ("body", "Basic authentication failed, Basic Authentication too", "Basic authentication failed, Basic Authentication too"),
+        ("body", "cache key: a, keys=3, tokens=17, max_tokens: 5", "cache key: a, keys=3, tokens=17, max_tokens: 5"),
+        ("db.query.text", "WHERE password = %s AND token = $1", "WHERE password = %s AND token = $1"),
+        ("body", "İ password=x", f"İ password={MASK}"),
+        ("token", "x", MASK),
+        ("userPassword", "x", MASK),
+        ("next.accessToken", "x", MASK),
+        ("gen_ai.token.type", "input", "input"),
+        (7, "x", "x"),
         ("order.id", "1234567890123456", "1234567890123456"),
         ("user.mail", "a.b@c.test", "a.b@c.test"),
     ],
 )
-def test_secrets_are_masked(key: str, value: Any, left: Any) -> None:
+def test_secrets_are_masked(key: Any, value: Any, left: Any) -> None:
     """By name and by look; what is allowed, counted or harmless stays."""
     assert SECRETS is not None
     assert SECRETS(key, value) == left
@@ -61,7 +83,7 @@ def test_nothing_secret_leaves(receiver: Receiver, spool: Path) -> None:
             span.set_status(Status(StatusCode.ERROR, "token=S3CRET"))
         service.logs(1, "postgresql://u:S3CRET@db/x")
         service.meter.create_counter("c").add(1, {"session_id": "S3CRET"})
-        service.providers.meters.force_flush()
+        service.collect()
         assert service.flush()
     assert {request.signal for request in receiver.accepted} == {"traces", "logs", "metrics"}
     assert all(b"S3CRET" not in request.body for request in receiver.accepted)
@@ -159,7 +181,7 @@ def test_the_ledger_is_readable_as_metrics(receiver: Receiver, spool: Path) -> N
     with Service({**receiver.environ(), "CROSSWATCH_SPOOL_DIR": str(spool)}) as service:
         service.spans(5)
         assert service.flush()
-        service.providers.meters.force_flush()
+        service.collect()
         assert service.flush()
     found = {
         (a["signal"], a.get("outcome", a.get("place"))): point.as_int
@@ -303,7 +325,7 @@ def test_which_metrics_are_classic(scope: str, name: str, taken: bool) -> None:
 @pytest.mark.parametrize("variable", ["CROSSWATCH_METRIC_DIMENSIONS", "CROSSWATCH_METRIC_SYNTHETIC_DIMENSIONS"])
 def test_unusable_dimensions_are_named_with_their_mend(variable: str, value: str) -> None:
     """What CloudWatch does not take as dimensions gives way to the default, and a message says which variable and how to mend it."""
-    read = read_settings({variable: value})
+    read = read_settings(HERE | {variable: value})
     assert (read.classic_dimensions, read.classic_synthetic) == ((("service.name",),), (("crosswatch.synthetic",),))
     [problem] = read.problems
     assert problem.variable == variable
@@ -317,3 +339,113 @@ def test_unusable_dimensions_are_named_with_their_mend(variable: str, value: str
 def test_units(unit: str, expected: tuple[str, float]) -> None:
     """CloudWatch's words for OpenTelemetry's units."""
     assert unit_of(unit) == expected
+
+
+def test_long_texts_full_of_names_take_no_longer_than_their_length() -> None:
+    """A megabyte of names without a blank, of quotes that never close, of bare names: each character is looked at once a name."""
+    assert SECRETS is not None
+    began = time.process_time()
+    for text in ("apikey=" * 150_000, 'password="' * 100_000, "password" * 120_000, "token: " * 140_000, "\\" * 1_000_000 + "secret="):
+        assert len(SECRETS("body", text)) <= len(text) * 2
+    assert time.process_time() - began < 10
+
+
+def test_rules_of_ones_own() -> None:
+    """CROSSWATCH_REDACT_RULES: regular expressions, separated by blanks; a group is what is masked; what is none is named and left out."""
+    read = read_settings(HERE | {"CROSSWATCH_REDACT_RULES": r"\bCUST-\d+ iban=(\w+) *("})
+    [problem] = read.problems
+    assert (problem.variable, problem.value) == ("CROSSWATCH_REDACT_RULES", "*(")
+    own = redactor("secrets", frozenset({"customer"}), read.redact_rules)
+    assert own is not None
+    assert own("body", "CUST-17 paid, iban=DE02 ok, password=x") == f"{MASK} paid, iban={MASK} ok, password={MASK}"
+    assert own("customer", "CUST-17") == "CUST-17"
+
+
+def test_resource_attributes_of_metrics_are_redacted(receiver: Receiver, spool: Path) -> None:
+    """As those of spans and records are."""
+    with Service({**receiver.environ(), "CROSSWATCH_SPOOL_DIR": str(spool)}) as service:
+        service.providers._resource = Resource({"service.name": "shop", "api_key": "S3CRET"})
+        service.providers.meters.shutdown()
+        service.providers.meters.after_fork()  # a provider of the new resource
+        service.meter.create_counter("c").add(1)
+        service.collect()
+        assert service.flush()
+    assert any(metric.name == "c" for metric, _ in receiver.points)
+    assert all(b"S3CRET" not in request.body for request in receiver.accepted)
+
+
+def test_synthetic_traffic_overflows_apart() -> None:
+    """Beyond the limit, marked measurements go to a marked series: customers' numbers never contain them."""
+    guard = AttributeGuard(3, None)
+    marked = baggage.set_baggage("synthetic", "true")
+    recorded = [dict(guard({"customer": i}, marked if i % 2 else None)) for i in range(6)]
+    assert (
+        recorded[2:]
+        == [
+            {"otel.metric.overflow": True},
+            {"otel.metric.overflow": True, "crosswatch.synthetic": True},
+        ]
+        * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "variable", "says"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "console"}, "OTEL_TRACES_EXPORTER", "only otlp and none"),
+        ({"OTEL_METRICS_EXPORTER": "otlp,prometheus"}, "OTEL_METRICS_EXPORTER", "prometheus is left out"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf is used"),
+        ({"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf is used"),
+        ({"OTEL_BLRP_SCHEDULE_DELAY": "100"}, "OTEL_BLRP_SCHEDULE_DELAY", "CROSSWATCH_TICK_MS"),
+        ({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1"}, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "has no effect"),
+        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "OTEL_EXPORTER_OTLP_TIMEOUT", "give a number"),
+        ({"OTEL_EXPORTER_OTLP_LOGS_COMPRESSION": "br"}, "OTEL_EXPORTER_OTLP_LOGS_COMPRESSION", "gzip, none"),
+        ({"AWS_REGION": ""}, "AWS_REGION", "traces and logs are not sent"),
+        ({"AWS_REGION": "", "OTEL_TRACES_EXPORTER": "none"}, "AWS_REGION", "logs are not sent"),
+        ({"HOME": ""}, "CROSSWATCH_SPOOL_DIR", "waits in memory"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_what_is_not_acted_on_is_named(variables: dict[str, str], variable: str, says: str) -> None:
+    """A standard variable, or the lack of one, that changes what is sent and how: one problem, with its mend."""
+    [problem] = read_settings(HERE | variables).problems
+    assert problem.variable == variable
+    assert says in str(problem)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp_proto_http"},
+        {"AWS_REGION": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+        {"AWS_REGION": "", "OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},
+        {"HOME": "", "CROSSWATCH_SPOOL_DIR": "off"},
+    ],
+    ids=str,
+)
+def test_what_is_as_it_should_be_is_no_problem(variables: dict[str, str]) -> None:
+    """Usual settings cost no line."""
+    assert read_settings(HERE | variables).problems == ()
+
+
+def test_each_signal_may_have_its_own_wire() -> None:
+    """Timeout, compression, certificates and queue of one signal win over the common ones."""
+    read = read_settings(
+        HERE
+        | {
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "7",
+            "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT": "3",
+            "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": "/all.pem",
+            "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": "/metrics.pem",
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY": "/key.pem",
+            "OTEL_BLRP_MAX_QUEUE_SIZE": "5",
+        }
+    )
+    assert read.problems == ()
+    assert [read.wires[signal].timeout for signal in ("traces", "logs", "metrics", "")] == [7, 3, 7, 7]
+    assert [read.wires[signal].compression for signal in ("traces", "logs", "metrics", "")] == [False, True, True, True]
+    assert [read.wires[signal].certificate for signal in ("traces", "metrics")] == ["/all.pem", "/metrics.pem"]
+    assert [read.wires[signal].client_key for signal in ("traces", "metrics")] == ["/key.pem", ""]
+    assert read.queue_items == {"traces": 16384, "logs": 5}

@@ -172,8 +172,8 @@ class Journey(RuleBasedStateMachine):
         if segments:
             path = segments[at % len(segments)]
             data = bytearray(path.read_bytes())
-            if len(data) > 8:
-                data[8 + at % (len(data) - 8)] ^= 0x55
+            if data:
+                data[at % len(data)] ^= 0x55
                 path.write_bytes(data)
                 self.lost += 8  # the most that one record holds
         self.begin()

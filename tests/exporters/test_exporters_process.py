@@ -377,3 +377,33 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.slow
+def test_the_command_names_what_it_has_no_endpoint_for(receiver: Receiver, tmp_path: Path) -> None:
+    """A spool with a signal that no variable leads anywhere: the rest is delivered, that one is named with its mend, exit code 1."""
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_METRIC_EXPORT_INTERVAL": "200"}
+    with Script(tmp_path, EMIT + "emit(20)\ntime.sleep(1)\nos._exit(3)", variables) as script:
+        script.wait()
+    spool = tmp_path / "spool"
+    done = run_spool("drain", spool, **receiver.environ("traces", "logs"))
+    assert done.returncode == 1
+    assert len(receiver.spans) == len(receiver.records) == 20
+    assert "items of metrics; no endpoint is set for them: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" in done.stderr
+    assert "of traces" not in done.stderr
+    done = run_spool("drain", spool, **receiver.environ())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert counts(receiver) == (20, 20, 20)
+
+
+@pytest.mark.slow
+def test_the_command_delivers_more_than_a_spool_holds(receiver: Receiver, tmp_path: Path) -> None:
+    """What several processes left may be more than CROSSWATCH_SPOOL_MAX_BYTES: draining deletes nothing that was not delivered."""
+    source = EMIT + "text = os.urandom(400).hex()\nfor i in range(300):\n    tracer.start_span('op', attributes={'text': text}).end()\n"
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "CROSSWATCH_SPOOL_MAX_BYTES": "1MiB"}
+    for _ in range(2):
+        with Script(tmp_path, source + "time.sleep(1)\nos._exit(3)", variables) as script:
+            script.wait()
+    done = run_spool("drain", tmp_path / "spool", CROSSWATCH_SPOOL_MAX_BYTES="64KiB", **receiver.environ())
+    assert done.returncode == 0, done.stderr
+    assert len(receiver.spans) == 600
