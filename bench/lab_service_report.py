@@ -180,9 +180,9 @@ def checks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
                 f"of the ended task {before or 0}, after crosswatch-spool drain {left or 0}"
             ),
         ),
-        "every trace in X-Ray": (
+        "traces in X-Ray": (
             traces["missing"] == 0 and traces["whole"] == traces["opened"],
-            f"{traces['found']:,} found, {traces['missing']:,} missing; of {traces['opened']:,} opened {traces['whole']:,} held both spans",
+            f"{traces['found']:,} looked for and found, {traces['missing']:,} missing; of {traces['opened']:,} opened {traces['whole']:,} held both spans",
         ),
     }
     if memory["seconds"] >= LEAST_S:  # otherwise too short to tell

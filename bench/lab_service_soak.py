@@ -12,7 +12,7 @@ Every second minute the endpoints for traces, logs and metrics are in trouble, a
 Region, or (*) in both, so that nothing can be delivered anywhere and the spool fills.
 
 Exit code 0 if every request was answered, the ledger was exact in each of its samples and at the end everything emitted was delivered and
-nothing dropped, every request's trace was found in X-Ray, the memory was flat, and faults did not move the p99 by more than noise;
+nothing dropped, every trace that was looked for was found in X-Ray, the memory was flat, and faults did not move the p99 by more than noise;
 1 otherwise. ``--out`` gets ``service-soak.json``, ``.png``, and every request in ``.npz``.
 """
 
@@ -441,7 +441,7 @@ class Soak:
             "waiting": [{"minute": _minute(each.at - self._began), "items": each.waiting} for each in samples.get("traces", [])],
             "spans_a_request": round(last["traces"].emitted / int(answered.sum()), 4) if "traces" in last and answered.any() else 0.0,
             "traces": {
-                "found": int((self._spans.found & answered).sum()),
+                "found": int((self._spans.asked & self._spans.found & answered).sum()),
                 "missing": self._spans.missing(),
                 "opened": self._spans.opened,
                 "whole": self._spans.whole,

@@ -41,7 +41,8 @@ SETTLE_S = TIMEOUT_S + 3.0
 AGAIN_S = 12.0
 PAUSE_S = 0.03
 FEW = 25  # missing traces that are asked for one by one
-OPEN_EVERY = 20  # of so many windows, one has five of its traces opened
+ONE_OF = 4
+OPEN_EVERY = 5  # of so many windows looked at, one has five of its traces opened
 A_CALL = 5  # BatchGetTraces takes no more
 COUNTS = ("emitted", "recovered", "delivered", "queued", "held", "spooled", "dropped")
 
@@ -60,7 +61,10 @@ def client(plan: LabPlan, service: str, region: str) -> Any:
 
 
 class Spans:
-    """Looks every answered request up in X-Ray, by the trace id that the load gave it; a thread of its own.
+    """Looks answered requests up in X-Ray, by the trace id that the load gave it; a thread of its own.
+
+    A window in `ONE_OF` is looked at, drawn at random, and in it every request (``asked``): to look at all takes a slow machine longer than
+    X-Ray here keeps them, and as much of the local AWS's time as all the telemetry does.
 
     ``moments`` are the arrivals, seconds after ``began`` (wall); ``statuses`` is filled by the caller: -1 where no answer is known yet.
     A window of arrivals is asked for `SETTLE_S` after its end, then again every `AGAIN_S`, until every answered request was found; but
@@ -80,8 +84,14 @@ class Spans:
         last = float(moments[-1]) if len(moments) else 0.0
         edges = np.arange(0.0, last + WINDOW_S, WINDOW_S)
         bounds = [*np.searchsorted(moments, edges).tolist(), len(moments)]
-        windows = zip(edges.tolist(), bounds, bounds[1:], strict=False)
-        self._due = [(began + edge + WINDOW_S + SETTLE_S, 0, low, high) for edge, low, high in windows if high > low]
+        windows = [each for each in zip(edges.tolist(), bounds, bounds[1:], strict=False) if each[2] > each[1]]
+        drawn = np.random.default_rng(len(moments)).random(len(windows)) < 1 / ONE_OF
+        chosen = [window for window, taken in zip(windows, drawn, strict=True) if taken]
+        self.asked = np.zeros(len(moments), bool)
+        for _, low, high in chosen:
+            self.asked[low:high] = True
+        self._open_at = {low for _, low, _ in chosen[::OPEN_EVERY]}
+        self._due = [(began + edge + WINDOW_S + SETTLE_S, 0, low, high) for edge, low, high in chosen]
         heapq.heapify(self._due)
         self._thread = threading.Thread(target=self._work, name="spans", daemon=True)
 
@@ -100,8 +110,8 @@ class Spans:
         self._thread.join(30)
 
     def missing(self) -> int:
-        """Answered requests whose trace was not found (yet)."""
-        return int(((self._statuses > 0) & ~self.found).sum())
+        """Answered requests that were looked for and whose trace was not found (yet)."""
+        return int((self.asked & (self._statuses > 0) & ~self.found).sum())
 
     def _work(self) -> None:
         while self._due and not self._stop.is_set():
@@ -128,7 +138,7 @@ class Spans:
                     self._ask_for(xray, lacking.tolist())
                 else:
                     self._sweep(xray, self._moments[low] - 0.1, self._moments[high - 1] + 0.1 + 2.0 * attempt)
-                if not attempt and (low // max(1, high - low)) % OPEN_EVERY == 0:
+                if not attempt and low in self._open_at:
                     self._open(xray, [number for number in range(low, min(high, low + A_CALL)) if self.found[number]])
             except (ClientError, BotoCoreError):
                 continue  # asked again later
