@@ -182,7 +182,10 @@ def checks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
         ),
         "traces in X-Ray": (
             traces["missing"] == 0 and traces["whole"] == traces["opened"],
-            f"{traces['found']:,} looked for and found, {traces['missing']:,} missing; of {traces['opened']:,} opened {traces['whole']:,} held both spans",
+            (
+                f"{traces['found']:,} looked for and found, {traces['missing']:,} missing; "
+                f"of {traces['opened']:,} opened {traces['whole']:,} held both spans"
+            ),
         ),
     }
     if memory["seconds"] >= LEAST_S:  # otherwise too short to tell

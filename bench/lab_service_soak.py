@@ -12,8 +12,8 @@ Every second minute the endpoints for traces, logs and metrics are in trouble, a
 Region, or (*) in both, so that nothing can be delivered anywhere and the spool fills.
 
 Exit code 0 if every request was answered, the ledger was exact in each of its samples and at the end everything emitted was delivered and
-nothing dropped, every trace that was looked for was found in X-Ray, the memory was flat, and faults did not move the p99 by more than noise;
-1 otherwise. ``--out`` gets ``service-soak.json``, ``.png``, and every request in ``.npz``.
+nothing dropped, every trace that was looked for was found in X-Ray, the memory was flat, and faults did not move the p99 by more than
+noise; 1 otherwise. ``--out`` gets ``service-soak.json``, ``.png``, and every request in ``.npz``.
 """
 
 from __future__ import annotations
