@@ -15,6 +15,10 @@ TEMPLATE_LIMIT = 51_200
 CAPABILITIES = ["CAPABILITY_NAMED_IAM"]
 POLL_S = 0.25
 POLL_MOST_S = 5.0
+STEADY = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
+"""The states in which a stack stands as its template says and can be changed."""
+HALF_MADE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+"""What an earlier attempt left; `Stack.settle` removes it."""
 
 Progress = Callable[[str, str, str], None]
 """Told of each event: (logical id, status, reason)."""
@@ -57,7 +61,7 @@ class Stack:
         """Wait until nothing is in progress, and clear what an earlier attempt left: half-made stacks and stuck rollbacks."""
         description = self._wait(progress)
         status = description["StackStatus"] if description else ""
-        if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
+        if status in HALF_MADE:
             progress(self.name, status, "an earlier first deployment failed: the stack is removed and made anew")
             self.client.delete_stack(StackName=self.name)
             return self._wait(progress)
@@ -67,9 +71,12 @@ class Stack:
             return self._wait(progress)
         return description
 
-    def propose(self, body: str, template_url: str | None, change_set: str, progress: Progress) -> list[Change]:
-        """Create a change set towards ``body`` and return its changes; an empty list means that nothing would change."""
-        description = self.settle(progress)
+    def propose(self, body: str, template_url: str | None, change_set: str) -> list[Change]:
+        """Create a change set towards ``body`` and return its changes; an empty list means that nothing would change.
+
+        The stack has to be steady, absent or empty (`settle` sees to that). Raises `DeploymentFailed` where the change set is refused.
+        """
+        description = self.describe()
         fresh = description is None or description["StackStatus"] == "REVIEW_IN_PROGRESS"
         source = {"TemplateURL": template_url} if template_url and len(body.encode()) > TEMPLATE_LIMIT else {"TemplateBody": body}
         self._drop(change_set)
@@ -112,8 +119,8 @@ class Stack:
             self.client.delete_stack(StackName=self.name)
 
     def delete(self, progress: Progress) -> None:
-        """Delete the stack and follow it to its end."""
-        if self.describe() is None:
+        """Delete the stack, once what runs has ended, and follow it to its end. Raises `DeploymentFailed`."""
+        if self._wait(progress) is None:
             return
         seen = self._event_ids()
         self.client.delete_stack(StackName=self.name)
@@ -156,14 +163,24 @@ class Stack:
                 raise
 
     def _events(self, known: set[str]) -> list[dict[str, Any]]:
-        """Events that were not known yet, oldest first; ``known`` learns them."""
-        try:
-            events = self.client.describe_stack_events(StackName=self.name)["StackEvents"]
-        except ClientError as error:
-            if "does not exist" in str(error):
-                return []
-            raise
-        fresh = [event for event in events if event["EventId"] not in known]
+        """Events that were not known yet, oldest first; ``known`` learns them.
+
+        AWS lists the newest first, a hundred a page: pages are read until one holds a known event. Where none is known, one page is enough.
+        """
+        fresh: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        while True:
+            try:
+                answer = self.client.describe_stack_events(StackName=self.name, **token)
+            except ClientError as error:
+                if "does not exist" in str(error):
+                    break
+                raise
+            unknown = [event for event in answer["StackEvents"] if event["EventId"] not in known]
+            fresh += unknown
+            if not known or len(unknown) < len(answer["StackEvents"]) or not answer.get("NextToken"):
+                break
+            token = {"NextToken": answer["NextToken"]}
         known.update(event["EventId"] for event in fresh)
         return fresh[::-1]
 

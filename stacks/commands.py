@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -62,8 +63,8 @@ def print_problems(problems: Iterable[Problem], as_json: bool, console: Console)
 def plan(file: Path, as_json: bool, console: Console) -> int:
     """Print what `apply` would change."""
     state = desired(load(file))
-    with _Progress(state.topology, console, quiet=as_json) as report:
-        outcomes = deployment.plan(state, report=report)
+    with _Progress(state.topology, console, quiet=as_json):
+        outcomes = deployment.plan(state)
     _print_outcomes(outcomes, as_json, console, "would change")
     return FINDINGS if any(outcome.failed for outcome in outcomes) else GOOD
 
@@ -100,19 +101,24 @@ def status(file: Path, as_json: bool, console: Console) -> int:
 def _print_region(region: RegionStatus, console: Console) -> None:
     console.print(f"\n[bold]{region.region}[/]")
     if region.unread:
-        console.print(f"  [red]not read:[/] {region.unread}", highlight=False)
+        console.print(f"  [red]not read:[/] {escape(region.unread)}", highlight=False)
         return
     table = Table(box=None, padding=(0, 2), show_header=False)
     for stack in region.stacks:
-        good = stack.status.endswith("COMPLETE") and not stack.stale and not stack.drifted
-        notes = (["stale: not what is rendered now"] if stack.stale and stack.status != "not deployed" else []) + list(stack.drifted)
-        table.add_row("[green]●[/]" if good else "[yellow]●[/]", stack.name, stack.status, stack.drift.lower(), ", ".join(notes))
+        notes = [*(["stale: not what is rendered now"] if stack.stale and stack.steady else []), *stack.drifted, stack.unread]
+        table.add_row(
+            "[green]●[/]" if stack.good else "[yellow]●[/]",
+            stack.name,
+            stack.status,
+            stack.drift.lower(),
+            escape(", ".join(filter(None, notes))),
+        )
     for canary in region.canaries:
         color = "green" if canary.last_run == "PASSED" else "red" if canary.last_run == "FAILED" else "yellow"
-        table.add_row(f"[{color}]●[/]", canary.name, canary.state, canary.last_run, f"{canary.ended} {canary.reason}"[:90])
+        table.add_row(f"[{color}]●[/]", canary.name, canary.state, canary.last_run, escape(f"{canary.ended} {canary.reason}"[:90]))
     for state, names in sorted(region.alarms.items()):
         color = {"OK": "green", "ALARM": "red"}.get(state, "yellow")
-        listed = ", ".join(sorted(names)) if state != "OK" else ""
+        listed = escape(", ".join(sorted(names))) if state != "OK" else ""
         table.add_row(f"[{color}]●[/]", "alarms", state, str(len(names)), listed)
     console.print(table)
 
@@ -123,6 +129,7 @@ def _print_outcomes(outcomes: list[deployment.Outcome], as_json: bool, console: 
             {
                 "region": outcome.region,
                 "failed": outcome.failed,
+                "notes": list(outcome.notes),
                 "changes": {
                     part: [{"action": c.action, "resource": c.resource, "type": c.kind, "replacement": c.replacement} for c in changes]
                     for part, changes in outcome.changes.items()
@@ -142,6 +149,8 @@ def _print_outcomes(outcomes: list[deployment.Outcome], as_json: bool, console: 
         console.print(
             f"[bold]{outcome.region}[/]: {f'{total} resources {word}' if total else 'done' if word == 'removed' else 'no changes'}"
         )
+        for note in outcome.notes:
+            console.print(f"  note: {note}", style="yellow", markup=False, highlight=False)
         for part, changes in outcome.changes.items():
             for change in changes if word == "would change" else ():
                 note = f"  [red]replaced ({change.replacement})[/]" if change.replacement in ("True", "Conditional") else ""

@@ -54,7 +54,7 @@ def _networks(state: Desired) -> Iterator[Problem]:
         for other in topology.watched_regions:
             if other == region:
                 continue
-            private = topology.endpoint(other, "monitoring") or topology.endpoint(other, "cloudwatch")
+            private = topology.endpoint(other, "cloudwatch")
             if network.writes_through == "peered-endpoint" and not private:
                 yield Problem(
                     f"the canaries in {region} write to {other} through a peered interface endpoint, but none is named",

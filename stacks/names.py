@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from topology import Topology
+from topology.naming import bucket_name, role_name
 
 PARTS = ("foundation", "canaries", "alarms")
 """The stacks of a Region in the order of deployment: canaries and alarms apart, so that one rollback cannot blind everything."""
@@ -30,11 +31,11 @@ class Names:
     @property
     def bucket(self) -> str:
         """The bucket of artifacts: code, templates, and what canaries leave behind."""
-        return f"crosswatch-{self.workload}-{self.account}-{self.region}"
+        return bucket_name(self.workload, self.account, self.region)
 
     def role(self, purpose: str) -> str:
         """A role's name; IAM is global, so the Region is part of it."""
-        return f"crosswatch-{self.workload}-{purpose}-{self.region}"
+        return role_name(self.workload, purpose, self.region)
 
     @property
     def notifier(self) -> str:
@@ -49,10 +50,9 @@ class Names:
         """A topic's ARN."""
         return f"arn:aws:sns:{self.region}:{self.account}:{self.topic(purpose)}"
 
-    @property
-    def mute_rule(self) -> str:
-        """The alarm mute rule that holds while a deployment runs."""
-        return f"{self.workload}-crosswatch-deploy"
+    def mute_rule(self, number: int) -> str:
+        """The alarm mute rule that holds while a deployment runs; ``number`` counts from 1, since a rule holds a hundred alarms."""
+        return f"{self.workload}-crosswatch-deploy" + (f"-{number}" if number > 1 else "")
 
 
 def dashboard_name(topology: Topology) -> str:
@@ -61,5 +61,5 @@ def dashboard_name(topology: Topology) -> str:
 
 
 def home(topology: Topology) -> str:
-    """The Region that dashboards are deployed from."""
-    return next(iter(topology.regions))
+    """The Region that dashboards are deployed from, whatever the order in the file: a dashboard that moves is removed and made anew."""
+    return min(topology.regions)

@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stacks.changes import STEADY
 from stacks.deployment import told
 from stacks.desired import Desired
 from stacks.names import PARTS, Names
@@ -22,13 +23,27 @@ DRIFT_WAIT_S = 120
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """One stack. ``drift`` is CloudFormation's word for it; ``drifted`` names the resources; ``stale`` means: not what is rendered now."""
+    """One stack. ``drift`` is CloudFormation's word for it; ``drifted`` names the resources; ``stale`` means: not what is rendered now.
+
+    ``unread`` says what could not be looked at. A stack that is not steady is stale, whatever it is on its way to.
+    """
 
     name: str
     status: str
     stale: bool
     drift: str = ""
     drifted: tuple[str, ...] = ()
+    unread: str = ""
+
+    @property
+    def steady(self) -> bool:
+        """Whether it stands as its own template says: neither on its way nor half made."""
+        return self.status in STEADY
+
+    @property
+    def good(self) -> bool:
+        """Whether it stands as rendered."""
+        return self.steady and not self.stale and not self.drifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +70,7 @@ class RegionStatus:
     @property
     def good(self) -> bool:
         """Whether everything stands as rendered."""
-        return not self.unread and all(s.status.endswith("COMPLETE") and not s.stale and not s.drifted for s in self.stacks)
+        return not self.unread and all(stack.good for stack in self.stacks)
 
     def to_json(self) -> dict[str, Any]:
         """The status as plain data."""
@@ -90,11 +105,17 @@ def _stack(state: Desired, region: str, part: str, session: Session) -> StackSta
         if "does not exist" in str(error):
             return StackStatus(name, "not deployed", stale=True)
         raise
+    status = description["StackStatus"]
+    if status not in STEADY:
+        return StackStatus(name, status, stale=True)
     deployed = client.get_template(StackName=name)["TemplateBody"]
     value = json.loads(deployed) if isinstance(deployed, str) else deployed
     stale = value != state.regions[region].parts[part].template
-    drift, drifted = _drift(client, name)
-    return StackStatus(name, description["StackStatus"], stale, drift, drifted)
+    try:
+        drift, drifted = _drift(client, name)
+    except ClientError as error:  # an operation that has just begun, or no right to ask
+        return StackStatus(name, status, stale, "UNKNOWN", unread=f"drift was not read: {error}")
+    return StackStatus(name, status, stale, drift, drifted)
 
 
 def _drift(client: Any, name: str) -> tuple[str, tuple[str, ...]]:

@@ -12,10 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from topology.document import Document, KeyPath, dotted, parse, read
-from topology.model import Topology
+from topology.forms import NAME_FORM, REGION_FORM, URL_FORM
+from topology.model import SERVICE_NAMES, Topology
+from topology.naming import excess
 from topology.problems import Problem, UnusableInput
 
 EXAMPLE = "topology.yaml in the repository shows one"
+PARTITION = "aws"
+"""The one that ARNs are written for; China, GovCloud and the isolated ones are others."""
 
 
 def load(path: Path | str) -> Topology:
@@ -32,7 +36,7 @@ def _build(document: Document) -> Topology:
     problems = list(document.problems)
     topology = None
     try:
-        topology = Topology.model_validate(document.value)
+        topology = Topology.model_validate(document.value, context={"folder": Path(document.file).parent})
     except ValidationError as error:
         problems += [_from_pydantic(detail, document) for detail in error.errors()]
     problems += _references(document)
@@ -51,6 +55,11 @@ MENDS: dict[str, str] = {
     "tuple_type": "make it a list: one '- item' a line",
     "string_type": "make it text; put numbers that are names (an account id) in quotes",
     "less_than": "use a smaller number; an objective of 100 % leaves no error budget, so no burn rate exists",
+    "schedule": "write rate(1 minute), rate(2 minutes) to rate(60 minutes), rate(1 hour), or cron(minute hour day month weekday year) "
+    "with ? for the day or the weekday",
+    "placeholder": "write {region} where the Region is meant, and other braces twice: {{ and }}",
+    "authority": "give the path of the authority's certificate, ASCII PEM, from the folder of this file",
+    "address": "give an absolute address that starts with http:// or https://",
 }
 
 
@@ -69,15 +78,17 @@ def _from_pydantic(detail: Any, document: Document) -> Problem:
     }.get(kind, f"{detail['msg'][0].lower()}{detail['msg'][1:]} (it is {detail['input']!r:.80})")
     mend = MENDS.get(kind, "correct the value")
     if kind == "string_pattern_mismatch":
-        mend = _mend_for_name(last)
+        mend = _mend_for_form(last, detail.get("ctx", {}).get("pattern", ""))
     return Problem(what, mend, document.file, dotted(path), document.line(path))
 
 
-def _mend_for_name(last: str) -> str:
-    if last == "url" or last.endswith("endpoints"):
-        return "give an absolute address that starts with http:// or https://"
+def _mend_for_form(last: str, pattern: str) -> str:
+    if pattern == URL_FORM:
+        return MENDS["address"]
     if last == "account":
         return 'give the twelve digits of the AWS account in quotes: "123456789012"'
+    if pattern not in (NAME_FORM, REGION_FORM):
+        return "write it in that form; names of AWS as AWS shows them"
     return "correct the spelling; names are lower-case letters, digits and hyphens"
 
 
@@ -104,17 +115,27 @@ def _models() -> tuple[tuple[str, ...], ...]:
 
 
 @cache
-def aws_regions() -> frozenset[str]:
-    """Every Region that botocore's endpoint data knows."""
+def aws_regions() -> dict[str, str]:
+    """Every Region that botocore's endpoint data knows, with its partition."""
     import botocore.session
 
     session = botocore.session.get_session()
-    return frozenset(
-        region for partition in session.get_available_partitions() for region in session.get_available_regions("cloudwatch", partition)
-    )
+    return {
+        region: partition
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("cloudwatch", partition)
+    }
 
 
-REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
+@cache
+def aws_services() -> frozenset[str]:
+    """Every name by which a service may be called in 'endpoints'."""
+    import botocore.session
+
+    return frozenset(botocore.session.get_session().get_available_services()).union(*SERVICE_NAMES)
+
+
+REGION = re.compile(REGION_FORM)
 
 
 def _references(document: Document) -> Iterator[Problem]:
@@ -133,9 +154,14 @@ def _references(document: Document) -> Iterator[Problem]:
             if not isinstance(name, str) or (REGION.match(name) and name not in aws_regions()):
                 near = difflib.get_close_matches(str(name), aws_regions(), n=1)
                 yield problem((section, str(name)), f"AWS has no Region {name!r}", f"use {near[0]!r}" if near else "use a Region's code")
+            elif aws_regions().get(name, PARTITION) != PARTITION:
+                what = f"{name} belongs to the partition {aws_regions()[name]}; what is rendered holds ARNs of the partition {PARTITION}"
+                yield problem((section, name), what, f"use Regions of the partition {PARTITION}; others cannot be deployed to")
     yield from _per_region(value, regions, vantages, problem)
     yield from _unique_names(value, problem)
     yield from _failover_targets(value, problem)
+    yield from _services(value, problem)
+    yield from _lengths(value, [name for name in (*regions, *vantages) if name in aws_regions()], problem)
 
 
 def _per_region(value: dict[str, Any], regions: dict[str, Any], vantages: dict[str, Any], problem: Any) -> Iterator[Problem]:
@@ -191,6 +217,10 @@ def _unique_names(value: dict[str, Any], problem: Any) -> Iterator[Problem]:
             if name in seen:
                 yield problem((section, index, "name"), f"the name {name!r} is taken by {section}[{seen[name]}]", "give each its own name")
             seen.setdefault(name, index)
+    for name, broker in _mapping(value.get("brokers")).items():
+        queues = [queue for queue in _items(_mapping(broker).get("queues")) if isinstance(queue, str)]
+        for queue in sorted({queue for queue in queues if queues.count(queue) > 1}):
+            yield problem(("brokers", name, "queues"), f"the queue {queue!r} stands twice", "name each queue once")
     for index, objective in enumerate(_items(value.get("objectives"))):
         if isinstance(objective, dict) and objective.get("kind") == "latency" and objective.get("latency_ms") is None:
             yield problem(("objectives", index), "a latency objective needs 'latency_ms'", "add latency_ms: the time that still is good")
@@ -211,3 +241,29 @@ def _failover_targets(value: dict[str, Any], problem: Any) -> Iterator[Problem]:
                 yield problem(
                     ("runbooks", section, name), f"{name!r} is none of the databases", f"use one of {', '.join(databases) or '(none)'}"
                 )
+
+
+def _services(value: dict[str, Any], problem: Any) -> Iterator[Problem]:
+    """Private endpoints of services that AWS does not have, and two for one service."""
+    for region, services in _mapping(value.get("endpoints")).items():
+        named = _mapping(services)
+        for name in named:
+            if name != "*" and name not in aws_services():
+                near = difflib.get_close_matches(str(name), aws_services(), n=1)
+                mend = f"use {near[0]!r}" if near else "use the name that boto3 has for the service, or '*' for all"
+                yield problem(("endpoints", str(region), str(name)), f"AWS has no service {name!r}", mend)
+        for one, other in SERVICE_NAMES:
+            if one in named and other in named and named[one] != named[other]:
+                what = f"{one!r} and {other!r} are one service, and have two addresses"
+                yield problem(("endpoints", str(region), other), what, "keep one of the two")
+
+
+def _lengths(value: dict[str, Any], regions: list[str], problem: Any) -> Iterator[Problem]:
+    """Buckets and roles whose names would be longer than AWS takes."""
+    workload, account = value.get("workload"), value.get("account")
+    if not (regions and isinstance(workload, str) and isinstance(account, str) and re.match(NAME_FORM, workload)):
+        return
+    over, region = max((excess(workload, account, region), region) for region in regions)
+    if over > 0:
+        what = f"with {workload!r} in them, names of a bucket or a role in {region} are {over} characters longer than AWS takes"
+        yield problem(("workload",), what, f"shorten it to {len(workload) - over} characters")

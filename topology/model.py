@@ -6,30 +6,28 @@ problem on the way. Durations carry their unit in the name. Regions are a mappin
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
-AccountId = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
-SubnetId = Annotated[str, StringConstraints(pattern=r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$")]
-SecurityGroupId = Annotated[str, StringConstraints(pattern=r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
+from topology.forms import (
+    AccountId,
+    AuthorityFile,
+    Identifier,
+    Name,
+    Nodes,
+    QueueName,
+    RegionName,
+    Schedule,
+    SecurityGroupId,
+    SubnetId,
+    Template,
+    Url,
+)
 
-
-def _one_or_more(value: object) -> object:
-    """A single name, as a list of one."""
-    return (value,) if isinstance(value, str) else value
-
-
-def _different(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Names, at least one, and none twice."""
-    if not value or len(set(value)) != len(value):
-        raise PydanticCustomError("nodes", "one node, or a list of different nodes, is expected")
-    return value
+SERVICE_NAMES = (("cloudwatch", "monitoring"), ("elbv2", "elasticloadbalancing"), ("resourcegroupstaggingapi", "tagging"))
+"""Services that boto3 calls by one name and their endpoints by another: either may stand in 'endpoints'."""
 
 
 class Model(BaseModel):
@@ -46,7 +44,7 @@ class Store(Model):
     port: int | None = Field(default=None, ge=1, le=65535)
     record: Literal["latency", "failover"] = "latency"
     ttl_s: int = Field(default=60, ge=0, le=604800)
-    ca_file: str | None = None
+    ca_file: AuthorityFile | None = None
 
     @property
     def url(self) -> str:
@@ -96,7 +94,7 @@ class Region(Model):
     """One Region that runs the workload."""
 
     alb: LoadBalancer
-    ecs_cluster: str
+    ecs_cluster: Identifier
     network: Network | None = None
 
 
@@ -117,9 +115,9 @@ class Routing(Model):
 class Database(Model):
     """An Aurora global database: one cluster a Region, one of them the writer. A failover is stuck after ``failover_s``."""
 
-    global_cluster: str
+    global_cluster: Identifier
     engine: Literal["aurora-mysql", "aurora-postgresql"] = "aurora-mysql"
-    clusters: dict[RegionName, str]
+    clusters: dict[RegionName, Identifier]
     rpo_s: int = Field(default=60, ge=1)
     failover_s: int = Field(default=300, ge=120, le=3600, multiple_of=60)
 
@@ -127,28 +125,32 @@ class Database(Model):
 class Table(Model):
     """A DynamoDB global table, the same name in every Region."""
 
-    table: str
+    table: Identifier
     replication_s: int = Field(default=60, ge=1)
 
 
 class Cache(Model):
-    """ElastiCache nodes by Region: one CacheClusterId, or a list with all nodes of a replication group, whichever is its primary."""
+    """ElastiCache nodes by Region: one CacheClusterId, or a list with all nodes of a replication group, whichever is its primary.
 
-    clusters: dict[RegionName, Annotated[tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_different)]]
+    A replica may be ``lag_s`` behind the primary.
+    """
+
+    clusters: dict[RegionName, Nodes]
+    lag_s: int = Field(default=60, ge=1)
 
 
 class Broker(Model):
     """Amazon MQ for RabbitMQ brokers by Region, and the queues worth watching."""
 
-    brokers: dict[RegionName, str]
-    queues: tuple[str, ...] = ()
+    brokers: dict[RegionName, Identifier]
+    queues: tuple[QueueName, ...] = ()
     virtual_host: str = "/"
 
 
 class Service(Model):
     """A service of the workload as ECS and the exporters name it."""
 
-    ecs_service: str
+    ecs_service: Identifier
     log_group: str | None = None
 
 
@@ -156,7 +158,7 @@ class Runbook(Model):
     """A Systems Manager Automation document. ``{region}`` in a parameter stands for the Region that the page is about."""
 
     document: str = Field(pattern=r"^[a-zA-Z0-9_.:/-]{3,200}$")
-    parameters: dict[str, str] = Field(default_factory=dict)
+    parameters: dict[str, Template] = Field(default_factory=dict)
     run_in: Literal["surviving", "affected", "any"] = "surviving"
 
 
@@ -210,10 +212,10 @@ class Probe(Model):
 
 
 class Journeys(Model):
-    """The slower canaries; each is left out where its schedule is null."""
+    """The slower canaries; each is left out where its schedule is null. Forms: `topology.schedules`."""
 
-    journey_schedule: str | None = None
-    ledger_schedule: str | None = None
+    journey_schedule: Schedule | None = None
+    ledger_schedule: Schedule | None = None
 
 
 class Objective(Model):
@@ -266,9 +268,13 @@ class Topology(Model):
         return self.vantage_names
 
     def endpoint(self, region: str, service: str) -> str | None:
-        """The private endpoint of an AWS service in a Region, or None for AWS's own. ``*`` stands for every service."""
+        """The private endpoint of an AWS service in a Region, or None for AWS's own. ``*`` stands for every service.
+
+        A service may be called by boto3's name or by its endpoint's (`SERVICE_NAMES`), here and in the file.
+        """
         services = self.endpoints.get(region, {})
-        return services.get(service) or services.get("*")
+        names = next((group for group in SERVICE_NAMES if service in group), ())
+        return next((services[name] for name in (service, *names, "*") if name in services), None)
 
     def network(self, region: str) -> Network | None:
         """Where the canaries of a Region stand, or None for no VPC."""
