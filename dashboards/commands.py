@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,12 @@ from rich.console import Console
 from dashboards.drawing import page, png
 from dashboards.rendering import bodies
 from dashboards.series import Data, fetch
+from dashboards.times import instant
 from dashboards.validation import Finding, validate_body
 from topology import Problem, Topology, UnusableInput, load
+
+HOURS_MOST = 455 * 24
+"""As long as CloudWatch keeps a metric."""
 
 
 def check(files: list[Path], as_json: bool, console: Console) -> int:
@@ -35,12 +38,14 @@ def check(files: list[Path], as_json: bool, console: Console) -> int:
 
 
 def preview(file: Path, out: Path, image: str, hours: float, until: str, console: Console) -> int:
-    """Draw every dashboard of the topology from its Regions' data up to ``until`` (ISO 8601; empty: now).
+    """Draw every dashboard of the topology from its Regions' data of ``hours`` up to ``until`` (ISO 8601; empty: now).
 
     Regions that do not answer are drawn empty, with a note.
     """
     topology = load(file)
-    end = _end(until)
+    if not 0 < hours <= HOURS_MOST:
+        raise UnusableInput([Problem(f"{hours} is no time to look back", f"give up to {HOURS_MOST} hours", key="--hours")])
+    end = instant(until, "--to").timestamp() if until else time.time()
     out.mkdir(parents=True, exist_ok=True)
     for name, body in bodies(topology).items():
         value = json.loads(body)
@@ -53,7 +58,8 @@ def preview(file: Path, out: Path, image: str, hours: float, until: str, console
         notes = sorted({line.note for lines in data.lines.values() for line in lines if line.note})
         console.print(str(path), highlight=False)
         for note in notes:
-            console.print(f"  [yellow]not read[/] {note}", highlight=False)
+            console.print("  [yellow]not read[/] ", end="")
+            console.print(note, markup=False, highlight=False)
     return 0
 
 
@@ -62,25 +68,16 @@ def _fetch(topology: Topology, body: dict[str, Any], hours: float, end: float) -
     from botocore.config import Config
 
     quick = Config(connect_timeout=3, read_timeout=15, retries={"max_attempts": 2})
+    session = boto3.session.Session()  # a profile that does not exist is the user's to mend, not a Region that does not answer
     clients: dict[str, Any] = {}
 
     def client_for(region: str) -> Any:
         if region not in clients:
-            endpoint = topology.endpoint(region, "cloudwatch") if region in topology.endpoints else None
-            clients[region] = boto3.client("cloudwatch", region_name=region, endpoint_url=endpoint, config=quick)
+            endpoint = topology.endpoint(region, "cloudwatch")
+            clients[region] = session.client("cloudwatch", region_name=region, endpoint_url=endpoint, config=quick)
         return clients[region]
 
     return fetch(body, client_for, end - hours * 3600, end)
-
-
-def _end(until: str) -> float:
-    if not until:
-        return time.time()
-    try:
-        moment = datetime.fromisoformat(until)
-    except ValueError:
-        raise UnusableInput([Problem(f"{until!r} is not a time", "write it as 2026-01-31T12:00:00Z", key="--to")]) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _read(file: Path) -> str:

@@ -6,6 +6,7 @@ API takes. An expression may only name metrics of its own Region: CloudWatch's c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from typing import Any
 QUERIES_PER_CALL = 500
 POINTS_WANTED = 360
 PERIODS = (10, 30, 60, 300, 900, 3600, 21600, 86400)
+KEPT = ((63 * 86400, 3600), (15 * 86400, 300), (3 * 3600, 60))
+"""(older than, finest period) in seconds: GetMetricData gives nothing for a start of that age with a period that is no multiple of it."""
 
 ClientFor = Callable[[str], Any]
 """Region -> a boto3 CloudWatch client."""
@@ -124,7 +127,8 @@ def fetch(body: Mapping[str, Any], client_for: ClientFor, start: float, end: flo
 def _ask(client: Any, wanted: list[tuple[int, Query]], start: float, end: float) -> dict[tuple[int, str], tuple[tuple[float, float], ...]]:
     """GetMetricData for the queries of one Region; ids are made unique over widgets."""
     ids = {f"w{index}_{query.id}": (index, query.id) for index, query in wanted}
-    asked = [_metric_data_query(index, query, wanted, end - start) for index, query in wanted]
+    age = max(time.time(), end) - start  # a lab's time may be ahead of the clock
+    asked = [_metric_data_query(index, query, wanted, end - start, age) for index, query in wanted]
     answers: dict[tuple[int, str], list[tuple[float, float]]] = {}
     span = {"StartTime": datetime.fromtimestamp(start, UTC), "EndTime": datetime.fromtimestamp(end, UTC)}
     for chunk in _chunks(asked):
@@ -145,16 +149,16 @@ def _chunks(asked: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield asked[first : first + QUERIES_PER_CALL]
 
 
-def _metric_data_query(index: int, query: Query, wanted: list[tuple[int, Query]], span: float) -> dict[str, Any]:
+def _metric_data_query(index: int, query: Query, wanted: list[tuple[int, Query]], span: float, age: float) -> dict[str, Any]:
     head = {"Id": f"w{index}_{query.id}", "Label": query.label or query.id, "ReturnData": True}
     if query.expression:
         expression = query.expression
         for other_index, other in wanted:
             if other_index == index and other.id in expression:
                 expression = _rename(expression, other.id, f"w{index}_{other.id}")
-        return {**head, "Expression": expression, "Period": query.period}
+        return {**head, "Expression": expression, "Period": _period(query.period, age)}
     metric = {"Namespace": query.namespace, "MetricName": query.name, "Dimensions": [{"Name": k, "Value": v} for k, v in query.dimensions]}
-    return {**head, "MetricStat": {"Metric": metric, "Period": max(query.period, _readable(span)), "Stat": query.stat}}
+    return {**head, "MetricStat": {"Metric": metric, "Period": _period(max(query.period, _readable(span)), age), "Stat": query.stat}}
 
 
 def _rename(expression: str, old: str, new: str) -> str:
@@ -166,6 +170,12 @@ def _rename(expression: str, old: str, new: str) -> str:
 def _readable(span: float) -> int:
     """The shortest period that gives no more points than a picture can show."""
     return next((period for period in PERIODS if span / period <= POINTS_WANTED), PERIODS[-1])
+
+
+def _period(wanted: int, age: float) -> int:
+    """The shortest period from ``wanted`` on that CloudWatch still has for data whose oldest is ``age`` seconds old."""
+    kept = next((finest for older, finest in KEPT if age > older), 1)
+    return -(-wanted // kept) * kept
 
 
 def _alarm_states(body: Mapping[str, Any], client_for: ClientFor) -> dict[str, Mapping[str, Any]]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import jinja2
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
+from rich.markup import escape
 
 from alarms.diagnosis import diagnoses
 from dashboards.drawing import LIGHT, Theme, chart
 from dashboards.series import Data, Line, fetch
+from dashboards.times import instant
 from stacks.session import Session
 from topology import Problem, Topology, UnusableInput, load
 from topology.signals import LEDGER, RECOVERY
@@ -59,11 +61,11 @@ def collect(topology: Topology, start: datetime, end: datetime, session: Session
     for region in topology.watched_regions:
         try:
             events += _alarm_events(topology, region, start, end, opened)
-            events += _runbook_events(region, start, end, opened)
+            events += _runbook_events(topology, region, start, end, opened)
         except (ClientError, BotoCoreError) as error:
             unread.append(f"{region}: {error}")
     witness = next((region for region in reversed(topology.watched_regions) if not any(text.startswith(region) for text in unread)), None)
-    matrix, routing, lost = ({}, {}, {}) if witness is None else _series(topology, witness, start, end, opened)
+    matrix, routing, lost, notes = ({}, {}, {}, []) if witness is None else _series(topology, witness, start, end, opened)
     return Report(
         topology.workload,
         start.isoformat(),
@@ -72,7 +74,7 @@ def collect(topology: Topology, start: datetime, end: datetime, session: Session
         matrix,
         routing,
         lost,
-        tuple(unread),
+        (*unread, *notes),
     )
 
 
@@ -115,18 +117,18 @@ def command(file: Path, start: str, end: str, out: Path, console: Console) -> in
     for path in write(report, out):
         console.print(str(path), highlight=False)
     for text in report.unread:
-        console.print(f"[yellow]not read[/] {text}", highlight=False)
+        console.print(f"[yellow]not read[/] {escape(text)}", highlight=False)
     return 1 if report.unread else 0
 
 
 def _times(start: str, end: str) -> tuple[datetime, datetime]:
-    problems, times = [], []
+    problems: list[Problem] = []
+    times: list[datetime] = []
     for option, text in (("--from", start), ("--to", end)):
         try:
-            moment = datetime.fromisoformat(text)
-            times.append(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-        except ValueError:
-            problems.append(Problem(f"{text!r} is not a time", "write it as 2026-01-31T12:00:00Z", key=option))
+            times.append(instant(text, option))
+        except UnusableInput as error:
+            problems += error.problems
     if not problems and times[0] >= times[1]:
         problems.append(Problem("the end is not after the start", "give --from the earlier time", key="--to"))
     if problems:
@@ -151,15 +153,20 @@ def _alarm_events(topology: Topology, region: str, start: datetime, end: datetim
             )
 
 
-def _runbook_events(region: str, start: datetime, end: datetime, session: Session) -> Iterator[Event]:
-    """Automation executions, when they began and how they ended."""
-    ssm = session.client("ssm", region)
+def _runbook_events(topology: Topology, region: str, start: datetime, end: datetime, session: Session) -> Iterator[Event]:
+    """Executions of the topology's runbooks, when they began and how they ended."""
+    ssm, documents = session.client("ssm", region), _documents(topology)
+    seconds = timedelta(seconds=1)
+    filters = [
+        {"Key": "StartTimeAfter", "Values": [_second(start - seconds)]},
+        {"Key": "StartTimeBefore", "Values": [_second(end + seconds)]},
+    ]
     token: dict[str, str] = {}
     while True:
-        answer = ssm.describe_automation_executions(**token)
+        answer = ssm.describe_automation_executions(Filters=filters, **token)
         for execution in answer["AutomationExecutionMetadataList"]:
             began, ended = execution["ExecutionStartTime"].astimezone(UTC), execution.get("ExecutionEndTime")
-            if not start <= began <= end:
+            if execution["DocumentName"] not in documents or not start <= began <= end:
                 continue
             detail = f"{execution['AutomationExecutionId']} {execution['AutomationExecutionStatus']}"
             yield Event(began.isoformat(), region, "runbook", f"{execution['DocumentName']} started", detail)
@@ -171,11 +178,26 @@ def _runbook_events(region: str, start: datetime, end: datetime, session: Sessio
         token = {"NextToken": answer["NextToken"]}
 
 
+def _documents(topology: Topology) -> set[str]:
+    """The runbooks' documents; one that is named by its ARN is listed by its name or by its ARN."""
+    books = topology.runbooks
+    every = [books.drain, books.enable, *books.failover.values(), *books.rebuild.values(), books.missing_transactions]
+    named = {book.document for book in every if book}
+    return named | {name.rsplit("/", 1)[-1] for name in named if name.startswith("arn:")}
+
+
+def _second(moment: datetime) -> str:
+    """A time as Systems Manager's filters take it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 Series = dict[str, list[tuple[float, float]]]
 
 
-def _series(topology: Topology, witness: str, start: datetime, end: datetime, session: Session) -> tuple[Series, Series, dict[str, float]]:
-    """The matrix, the routing states, and what is gone, as one surviving Region has them."""
+def _series(
+    topology: Topology, witness: str, start: datetime, end: datetime, session: Session
+) -> tuple[Series, Series, dict[str, float], list[str]]:
+    """The matrix, the routing states, and what is gone, as one surviving Region has them; and what could not be read of them."""
     workload = topology.workload
     up = [
         ["Crosswatch/Probe", "Up", "Workload", workload, "Vantage", v, "Target", t, {"label": f"{t} from {v}"}]
@@ -195,7 +217,8 @@ def _series(topology: Topology, witness: str, start: datetime, end: datetime, se
     data = fetch({"widgets": widgets}, lambda region: session.client("cloudwatch", region), start.timestamp(), end.timestamp())
     found = [{line.label: list(line.points) for line in data.lines.get(index, ())} for index in range(3)]
     gone = {label: max(value for _, value in points) for label, points in found[2].items() if points}
-    return found[0], found[1], gone
+    notes = sorted({line.note for lines in data.lines.values() for line in lines if line.note})
+    return found[0], found[1], gone, notes
 
 
 def _clock(text: str, date: bool = False) -> str:
