@@ -127,29 +127,56 @@ def _state_failure(item: Expectation, world: World, traces: Traces) -> Failure |
 
 
 def _action_failures(case: Case, expected: Sequence[Expectation], traces: Traces) -> list[Failure]:
-    """The complete list of actions: each expected one must run, and no other."""
-    open_actions = [(region, action) for (region, _), trace in traces.items() for action in trace.actions if not action.repeated]
+    """The complete list of actions: each expected line has an action of its own, and no action is left that no line expects.
+
+    A line that names neither Region nor ARN expects all actions of its alarm at that time; written twice, it expects two or more.
+    """
+    actions = [(region, action) for (region, _), trace in traces.items() for action in trace.actions if not action.repeated]
+    fits = [[index for index, (region, action) in enumerate(actions) if _fits(case, item, region, action)] for item in expected]
+    mine = _assigned(fits)
     failures = []
-    for item in expected:
-        hits = [
-            (region, action)
-            for region, action in open_actions
-            if action.alarm == item.alarm
-            and action.state == item.state
-            and abs(action.at - case.start - item.at_s) < 1e-3
-            and (item.region in (None, region) or region == NOWHERE)
-            and item.action in (None, action.arn)
-        ]
-        if not hits:
+    for number, item in enumerate(expected):
+        if number not in mine:
             wanted = f" {item.action}" if item.action else ""
-            message = f"at {show_duration(item.at_s)} no action{wanted} of {item.alarm} for {item.state}"
+            other = "other " if fits[number] else ""
+            message = f"at {show_duration(item.at_s)} no {other}action{wanted} of {item.alarm} for {item.state}"
             failures.append(Failure(item.key, message, _listed(case, traces, item.alarm)))
-        open_actions = [pair for pair in open_actions if pair not in hits]
-    for _, action in sorted(open_actions, key=lambda pair: pair[1].at):
+    wanted_actions = {index for hits in fits for index in hits}
+    left = [action for index, (_, action) in enumerate(actions) if index not in wanted_actions]
+    for action in sorted(left, key=lambda each: each.at):
         at = show_duration(round(action.at - case.start, 3))
         message = f"at {at} the alarm {action.alarm} ran {action.arn} for {action.state}, which is not expected"
         failures.append(Failure(f"{case.key}.expect_actions", message))
     return failures
+
+
+def _fits(case: Case, item: Expectation, region: str, action: Action) -> bool:
+    """Whether an action is what a line expects."""
+    return (
+        action.alarm == item.alarm
+        and action.state == item.state
+        and abs(action.at - case.start - item.at_s) < 1e-3
+        and (item.region in (None, region) or region == NOWHERE)
+        and item.action in (None, action.arn)
+    )
+
+
+def _assigned(fits: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Line -> an action of its own, for as many lines as can be: a line that can take another action makes room (a bipartite matching)."""
+    taken: dict[int, int] = {}
+
+    def take(line: int, tried: set[int]) -> bool:
+        for action in fits[line]:
+            if action not in tried:
+                tried.add(action)
+                if action not in taken or take(taken[action], tried):
+                    taken[action] = line
+                    return True
+        return False
+
+    for line in range(len(fits)):
+        take(line, set())
+    return {line: action for action, line in taken.items()}
 
 
 def _listed(case: Case, traces: Traces, name: str) -> str:
