@@ -5,8 +5,7 @@ After an unplanned failover of a global database Aurora tries to keep a snapshot
 the order of their keys, and what the new primary lacks is reported with its full content, taken from the copy that has it. An ordinary
 earlier snapshot cannot hold the lost rows; where Aurora could not take its snapshot, the report says so instead of "nothing is missing".
 
-An earlier failover's snapshot is as wrong as an ordinary one: only a snapshot since the last move of the writer counts, which RDS's events
-tell (it keeps them for 14 days) or ``After``.
+Which snapshot is the right one is snapshot.py's business.
 
 Orders that canaries placed are left out on both sides: their ledger deletes them, and accounts for them itself.
 
@@ -17,24 +16,18 @@ import csv
 import io
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 Payload = dict[str, Any]
 PATIENCE = Config(connect_timeout=3, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 ROUND_EVERY_S = 5.0
 PAGE = 300
 FIRST_KEY = "00000000-0000-0000-0000-000000000000"
-SNAPSHOT_MARK = "unplanned-global-failover"
-MOVE = re.compile(r"Global (?:failover|switchover) to DB cluster .*\b(started|completed|finished|failed)\b")
-EVENTS_FOR_MIN = 14 * 24 * 60
 NAMESPACE = "Crosswatch/Recovery"
 
 # One row per transaction: its key and its full content, as JSON.
@@ -54,83 +47,6 @@ STATEMENTS = {
 
 class NoReport(Exception):
     """The report cannot be made. The message says why, and what can be done."""
-
-
-def find_snapshot(events: Payload, _context: object) -> Payload:
-    """The snapshot that the last failover left of the old primary in ``FromRegion``, once it is available."""
-    if events.get("Snapshot"):
-        return {"Snapshot": events["Snapshot"]}
-    member = _members(events).get(events["FromRegion"])
-    since = _moved_at(events)
-    client = _client(events, "rds", events["FromRegion"])
-    deadline = time.time() + float(events.get("WithinSeconds", 600))
-    while True:
-        newest, seen = None, "does not exist"
-        try:
-            newest = _newest_snapshot(client, events, member)
-        except (BotoCoreError, ClientError) as error:
-            seen = f"cannot be looked for ({error})"
-        if newest is not None and newest["SnapshotCreateTime"] < since:
-            seen = f"does not exist: the newest is of {newest['SnapshotCreateTime']:%Y-%m-%d %H:%M:%S}, before the writer moved"
-            seen += f" ({since:%Y-%m-%d %H:%M:%S})"
-        elif newest is not None:
-            if newest["Status"] == "available":
-                print(f"{newest['DBClusterSnapshotIdentifier']} of {newest['SnapshotCreateTime']}")
-                return {"Snapshot": newest["DBClusterSnapshotIdentifier"]}
-            seen = f"is {newest['Status']}"
-        if time.time() >= deadline:
-            raise _unknown(events, f"The snapshot that Aurora tries to take of the old primary in {events['FromRegion']} {seen}.")
-        time.sleep(ROUND_EVERY_S)
-
-
-def _unknown(events: Payload, reason: str) -> NoReport:
-    """Keep it as the report that there is none, and say so."""
-    where = _put(events, "json", json.dumps({"status": "no-snapshot", "reason": reason, "missing": None}))
-    return NoReport(
-        f"{reason} What is missing is not known; it is not nothing. This is kept as {where}. An ordinary earlier snapshot cannot"
-        " hold the lost rows: reconcile with what clients and downstream systems recorded."
-    )
-
-
-def _moved_at(events: Payload) -> datetime:
-    """When the last move of the writer began: ``After`` if given, else by RDS's events. Raises `NoReport`."""
-    if after := events.get("After"):
-        try:
-            said = datetime.fromisoformat(after)
-        except ValueError as error:
-            raise NoReport(f"After: {after!r} is not an ISO 8601 time, such as 2026-01-31T12:00:00Z.") from error
-        return said if said.tzinfo else said.replace(tzinfo=UTC)
-    told: list[tuple[datetime, str]] = []
-    for region, member in _members(events).items():
-        name = member["DBClusterArn"].rpartition(":")[2]
-        try:
-            pages = (
-                _client(events, "rds", region)
-                .get_paginator("describe_events")
-                .paginate(SourceIdentifier=name, SourceType="db-cluster", Duration=EVENTS_FOR_MIN)
-            )
-            told += [(event["Date"], event["Message"]) for page in pages for event in page["Events"]]
-        except (BotoCoreError, ClientError) as error:
-            print(f"events of {name} cannot be read: {error}")
-    moved = last_move(told)
-    if moved is None:
-        raise _unknown(events, "When the writer moved is not known: no event tells of it. Say After=<time of the failover>.")
-    return moved
-
-
-def last_move(told: list[tuple[datetime, str]]) -> datetime | None:
-    """When the last failover or switchover that did not fail began, of events as (time, message); None where there is none."""
-    moved = begun = None
-    for at, message in sorted(told):
-        if not (found := MOVE.search(message)):
-            continue
-        if found[1] == "started":
-            begun = at
-        elif found[1] == "failed":
-            begun = None
-        else:
-            moved, begun = begun or at, None
-    return begun or moved
 
 
 def restore(events: Payload, _context: object) -> Payload:
@@ -250,22 +166,6 @@ def _put(events: Payload, suffix: str, text: str) -> str:
     kind = "text/csv" if suffix == "csv" else "application/json"
     _client(events, "s3", os.environ["AWS_REGION"]).put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=kind)
     return f"s3://{bucket}/{key}"
-
-
-def _newest_snapshot(client: Any, events: Payload, member: Payload | None) -> Payload | None:
-    """The newest snapshot that a failover left of the old primary."""
-    found = [
-        snapshot
-        for snapshot in client.describe_db_cluster_snapshots()["DBClusterSnapshots"]
-        if SNAPSHOT_MARK in snapshot["DBClusterSnapshotIdentifier"] and _is_of(snapshot, member, events)
-    ]
-    return max(found, key=lambda snapshot: snapshot["SnapshotCreateTime"], default=None)
-
-
-def _is_of(snapshot: Payload, member: Payload | None, events: Payload) -> bool:
-    """Whether the snapshot is one of the old primary: the global database's member in the Region, or what its name says."""
-    name = member["DBClusterArn"].rpartition(":")[2] if member else f"{events['GlobalCluster']}-{events['FromRegion']}"
-    return bool(snapshot["DBClusterIdentifier"] == name)
 
 
 def _global_cluster(events: Payload) -> Payload:

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from lab import admin, data
 from lab.process import ProcessSpec
-from lab.runbooks.scripts import missing
+from lab.runbooks.rendering import render
+from lab.runbooks.scripts import missing, snapshot
 from tests.lab.rig import rig, wait_for
 
 if TYPE_CHECKING:
@@ -231,14 +232,14 @@ def test_the_last_move_is_the_last_that_did_not_fail() -> None:
 
     over = "Global failover to DB cluster retail-orders-us-west-2 in Region us-west-2"
     switch = "Global switchover to DB cluster retail-orders-us-east-1 in Region us-east-1"
-    assert missing.last_move(told("DB cluster retail-orders-us-west-2 could not be resynchronized")) is None
+    assert snapshot.last_move(told("DB cluster retail-orders-us-west-2 could not be resynchronized")) is None
     for messages, hour in (
         ((f"{over} started.", f"{over} completed."), 0),
         ((f"{over} started.", f"{over} completed.", f"{switch} started.", "New primary DB cluster", f"{switch} finished."), 2),
         ((f"{over} started.", f"{over} completed.", f"{switch} started.", f"{switch} failed: it does not answer"), 0),
         ((f"{over} started.", f"{over} completed.", f"{over} started."), 2),
     ):
-        assert missing.last_move(told(*messages)) == datetime(2026, 1, 1, hour, tzinfo=UTC)
+        assert snapshot.last_move(told(*messages)) == datetime(2026, 1, 1, hour, tzinfo=UTC)
 
 
 @pytest.mark.slow
@@ -280,3 +281,9 @@ def test_the_table_holds_every_column() -> None:
     read = list(csv.DictReader(io.StringIO(table)))
     assert read[0]["name"] == 'a, "b"\nc'
     assert json.loads(read[1]["items"]) == [{"n": 1}]
+
+
+def test_the_documents_are_within_systems_managers_limit() -> None:
+    """With their scripts in them, and room for a role's longer name; a lab whose documents do not fit does not come up."""
+    for name, content in render("retail", "arn:aws:iam::123456789012:role/" + "r" * 64).items():
+        assert len(content.encode()) < 60_000, name
