@@ -150,7 +150,8 @@ def _values_of(name: str, value: str, lower: str) -> Iterator[tuple[int, int]]:
 
 
 def _masked(value: str, spans: list[tuple[int, int]]) -> str:
-    out, done = [], 0
+    out: list[str] = []
+    done = 0
     for start, end in sorted(spans):
         if end <= done:
             continue  # within what is masked already
