@@ -67,7 +67,7 @@ def cost(topology: TopologyFile = DEFAULT, json: AsJson = False) -> None:
 def discover(
     tag: Annotated[str, typer.Option(help="Key=Value of the tag that the workload's resources carry.")],
     region: Annotated[list[str], typer.Option(help="A Region to look in; repeat for each.")],
-    out: Annotated[Path, typer.Option(help="Where to write the topology.")] = DEFAULT,
+    out: Annotated[Path, typer.Option(help="Where to write the topology; a file that exists is never overwritten.")] = DEFAULT,
 ) -> None:
     """Write topology.yaml from a tagged account."""
     from stacks import discover as discovery
@@ -126,7 +126,7 @@ def dashboards_preview(
     topology: TopologyFile = DEFAULT,
     out: Annotated[Path, typer.Option(help="Where to write the pictures.", file_okay=False)] = Path("out"),
     format: Annotated[str, typer.Option(help="html or png.")] = "html",  # noqa: A002 - the flag's name is a contract
-    hours: Annotated[float, typer.Option(help="How far back.")] = 3.0,
+    hours: Annotated[float, typer.Option(help="How far back; CloudWatch keeps metrics for 455 days.")] = 3.0,
     to: Annotated[str, typer.Option(help="Until when, ISO 8601; a lab's time is what `lab status` says.")] = "",
 ) -> None:
     """Draw the dashboards from real data, before or after they are deployed."""
@@ -163,6 +163,13 @@ def main() -> None:
         if error.filename is None:
             raise  # no file of the user's: not a matter of input
         print(f"{error.filename}: {error.strerror}\n    mend: choose another place, or change what stands there", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        from botocore.exceptions import BotoCoreError
+
+        if not isinstance(error, BotoCoreError):
+            raise
+        print(f"AWS cannot be asked: {error}\n    mend: check AWS_PROFILE, AWS_REGION and the files that they name", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,7 +1,8 @@
 """What a month of 30 days costs, item by item, counted from what `render` emits; beside it, the AWS sample's layout of canaries.
 
 Prices are US list prices as of 2026, without free tiers; `PRICES` says each. Sources: the CloudWatch, Lambda and S3 pricing pages. Custom
-metrics are prorated by the hour, so a month of them is a month's price. An alarm pays for each metric it reads, a composite is flat.
+metrics are prorated by the hour, so a month of them is a month's price. An alarm pays for each metric it reads, a composite is flat. The
+network (NAT, interface endpoints) and traces are counted on neither side.
 """
 
 from __future__ import annotations
@@ -16,17 +17,41 @@ from rich.console import Console
 from rich.table import Table
 
 from stacks.desired import Desired, desired
-from stacks.templates import TIMEOUTS_S, schedule
+from stacks.templates import schedule, timeout_s
 from topology import Topology, load
+from topology.schedules import runs_a_day
 from topology.signals import SERVICE, all_series, canary_kinds
 
-MINUTES = 30 * 24 * 60
+DAYS = 30
+MINUTES = DAYS * 24 * 60
 HIGH_RESOLUTION_S = 60
 WRAPPER_S = 6.0
 """What a run is billed beyond its rounds: the runtime's own start and end, and the last round."""
 LOG_KB_PER_RUN = 20
 S3_PUTS_PER_RUN = 3
-SAMPLE_CANARIES = 12
+BOOK_WRITES_PER_RUN = 5
+"""How often the ledger lists or writes its book: it is saved before and after whatever may be cut short. It is read once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the AWS sample lays out in each Region (aws-samples/sample-multi-region-resilient-microservice-on-aws, deployment/).
+
+    ``billed_s`` and ``memory_mb`` are assumed: the runtime's own time and two seconds of requests, in the least memory that Synthetics
+    gives. The rest is counted: canaries.yaml has four journeys to each of three targets, monitoring.yml the alarms; ``metrics`` are
+    OrdersCreated and RegionDNSActive, since what Synthetics itself measures is free.
+    """
+
+    canaries: int = 12
+    billed_s: float = WRAPPER_S + 2
+    memory_mb: int = 960
+    alarms: int = 13
+    composites: int = 3
+    metrics: int = 2
+    dashboards: int = 2
+
+
+SAMPLE = Sample()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +68,7 @@ class Prices:
     composite: float = 0.50
     log_gb: float = 0.53
     s3_put: float = 0.005 / 1000
+    s3_get: float = 0.0004 / 1000
     dashboard: float = 3.00
 
 
@@ -70,27 +96,53 @@ def total(items: list[Item]) -> float:
     return sum(item.dollars for item in items)
 
 
-def sample(topology: Topology, prices: Prices = PRICES) -> list[Item]:
-    """The run fees of the AWS sample's layout in the same Regions: twelve one-minute canaries in each."""
-    runs = SAMPLE_CANARIES * len(topology.regions) * MINUTES
-    per_region = SAMPLE_CANARIES * MINUTES * prices.run
-    how = f"{SAMPLE_CANARIES} canaries each minute in {len(topology.regions)} Regions; {per_region:.2f} a Region"
-    return [Item("canary runs of the AWS sample", runs, "runs", runs * prices.run, how)]
+def sample(topology: Topology, prices: Prices = PRICES, layout: Sample = SAMPLE) -> list[Item]:
+    """The items of the AWS sample's layout in the same Regions: twelve one-minute canaries in each, with their alarms."""
+    regions = len(topology.regions)
+    runs = layout.canaries * regions * MINUTES
+    per_region = layout.canaries * MINUTES * prices.run
+    how = f"{layout.canaries} canaries each minute in {regions} Regions; {per_region:.2f} a Region"
+    alarms, composites, metrics = layout.alarms * regions, layout.composites * regions, layout.metrics * regions
+    dashboards = layout.dashboards * regions + 1
+    return [
+        Item("canary runs of the AWS sample", runs, "runs", runs * prices.run, how),
+        *_executions("sample", runs, layout.billed_s, layout.memory_mb, prices),
+        Item("sample: metrics", metrics, "metrics", metrics * prices.metric, "OrdersCreated and RegionDNSActive; Synthetics' own are free"),
+        Item("sample: alarms", alarms, "alarm metrics", alarms * prices.alarm_metric, f"{layout.alarms} a Region, one-minute"),
+        Item("sample: composite alarms", composites, "alarms", composites * prices.composite, f"{layout.composites} a Region"),
+        Item("sample: dashboards", dashboards, "dashboards", dashboards * prices.dashboard, f"{layout.dashboards} a Region, one for all"),
+    ]
 
 
 def _runs(topology: Topology, prices: Prices) -> Iterator[Item]:
     vantages = len(topology.vantage_names)
     for kind in canary_kinds(topology):
-        runs = vantages * MINUTES / every_minutes(schedule(topology, kind))
-        billed = topology.probe.rounds.until_s + WRAPPER_S if kind == "probe" else TIMEOUTS_S[kind] / 4
-        gigabytes = topology.probe.memory_mb / 1024
+        runs = vantages * DAYS * runs_a_day(schedule(topology, kind))
+        billed = topology.probe.rounds.until_s + WRAPPER_S if kind == "probe" else timeout_s(topology, kind) / 4
         yield Item(f"{kind}: runs", runs, "runs", runs * prices.run, f"{vantages} vantages, {schedule(topology, kind)}")
-        compute = runs * (billed * gigabytes * prices.lambda_gb_s + prices.lambda_request)
-        yield Item(f"{kind}: Lambda", runs * billed * gigabytes, "GB-s", compute, f"{billed:.0f} s a run at {topology.probe.memory_mb} MB")
-        logs = runs * LOG_KB_PER_RUN / 1e6
-        yield Item(f"{kind}: logs", logs, "GB", logs * prices.log_gb, f"{LOG_KB_PER_RUN} kB a run, stored a month")
-        puts = runs * S3_PUTS_PER_RUN
-        yield Item(f"{kind}: artifacts", puts, "PUT", puts * prices.s3_put, f"{S3_PUTS_PER_RUN} objects a run")
+        yield from _executions(kind, runs, billed, topology.probe.memory_mb, prices)
+        if kind == "ledger":
+            yield from _ledger(topology, runs, prices)
+
+
+def _executions(name: str, runs: float, billed_s: float, memory_mb: int, prices: Prices) -> Iterator[Item]:
+    """What ``runs`` cost beside their fee: Lambda, logs, artifacts."""
+    gigabyte_s = runs * billed_s * memory_mb / 1024
+    compute = gigabyte_s * prices.lambda_gb_s + runs * prices.lambda_request
+    yield Item(f"{name}: Lambda", gigabyte_s, "GB-s", compute, f"{billed_s:.0f} s a run at {memory_mb} MB")
+    logs = runs * LOG_KB_PER_RUN / 1e6
+    yield Item(f"{name}: logs", logs, "GB", logs * prices.log_gb, f"{LOG_KB_PER_RUN} kB a run, stored a month")
+    puts = runs * S3_PUTS_PER_RUN
+    yield Item(f"{name}: artifacts", puts, "PUT", puts * prices.s3_put, f"{S3_PUTS_PER_RUN} objects a run")
+
+
+def _ledger(topology: Topology, runs: float, prices: Prices) -> Iterator[Item]:
+    """What only the ledger asks for: its metrics written everywhere, its book."""
+    regions = len(topology.watched_regions)
+    yield Item("ledger: PutMetricData", runs * regions, "requests", runs * regions * prices.put_metric_data, "one a run to every Region")
+    book = runs * (BOOK_WRITES_PER_RUN * prices.s3_put + prices.s3_get)
+    how = f"{BOOK_WRITES_PER_RUN} PUT or LIST and one GET a run"
+    yield Item("ledger: book", runs * (BOOK_WRITES_PER_RUN + 1), "requests", book, how)
 
 
 def _metrics(topology: Topology, prices: Prices) -> Iterator[Item]:
@@ -134,14 +186,6 @@ def _period(item: dict[str, Any]) -> int:
     return int(min(periods, default=item.get("Period", 60)))
 
 
-def every_minutes(expression: str) -> float:
-    """Minutes between two runs of a ``rate(...)``; a cron expression is counted as hourly."""
-    words = expression.removeprefix("rate(").removesuffix(")").split()
-    if expression.startswith("rate(") and len(words) == 2:
-        return float(words[0]) * (60 if words[1].startswith("hour") else 1)
-    return 60.0
-
-
 def command(file: Path, as_json: bool, console: Console) -> int:
     """Print the estimate; the command line's `cost`."""
     state = desired(load(file))
@@ -158,15 +202,16 @@ def command(file: Path, as_json: bool, console: Console) -> int:
     table.add_column("dollars", justify="right")
     table.add_column("counted as", style="dim")
     for item in ours:
-        table.add_row(
-            item.name,
-            f"{item.quantity:,.0f} {item.unit}" if item.quantity >= 10 else f"{item.quantity:.2g} {item.unit}",
-            f"{item.dollars:,.2f}",
-            item.how,
-        )
+        table.add_row(item.name, _amount(item), f"{item.dollars:,.2f}", item.how)
     table.add_section()
     table.add_row("[bold]total[/]", "", f"[bold]{total(ours):,.2f}[/]", "")
+    table.add_section()
     for item in theirs:
-        table.add_row(item.name, f"{item.quantity:,.0f} {item.unit}", f"{item.dollars:,.2f}", item.how, style="dim")
+        table.add_row(item.name, _amount(item), f"{item.dollars:,.2f}", item.how, style="dim")
+    table.add_row("total of the AWS sample's layout", "", f"{total(theirs):,.2f}", "for comparison", style="dim")
     console.print(table)
     return 0
+
+
+def _amount(item: Item) -> str:
+    return f"{item.quantity:,.0f} {item.unit}" if item.quantity >= 10 else f"{item.quantity:.2g} {item.unit}"

@@ -13,7 +13,8 @@ from typing import Any
 from alarms.engine.composite import parse
 from stacks import policies
 from stacks.names import Names
-from topology import Topology
+from topology import Problem, Topology, UnusableInput
+from topology.schedules import every_s
 from topology.signals import canary_kinds, canary_name
 
 Template = dict[str, Any]
@@ -104,7 +105,7 @@ def canaries(topology: Topology, region: str, code: dict[str, tuple[str, str]]) 
                 "ArtifactS3Location": f"s3://{names.bucket}/runs/{kind}",
                 "ExecutionRoleArn": {"Fn::GetAtt": [role, "Arn"]},
                 "Schedule": {"Expression": schedule(topology, kind), "DurationInSeconds": "0"},
-                "RunConfig": {"TimeoutInSeconds": TIMEOUTS_S[kind], "MemoryInMB": topology.probe.memory_mb},
+                "RunConfig": {"TimeoutInSeconds": timeout_s(topology, kind), "MemoryInMB": topology.probe.memory_mb},
                 "SuccessRetentionPeriod": topology.probe.retention_days,
                 "FailureRetentionPeriod": topology.probe.retention_days,
                 "StartCanaryAfterCreation": True,
@@ -119,7 +120,11 @@ def canaries(topology: Topology, region: str, code: dict[str, tuple[str, str]]) 
 def alarms(
     topology: Topology, region: str, definitions: list[dict[str, Any]], notifier_key: str, notifier_handler: str, dashboards: dict[str, str]
 ) -> Template:
-    """The alarms of ``region``, the way from them to a person, and the ``dashboards`` (name -> body) deployed from here."""
+    """The alarms of ``region``, the way from them to a person, and the ``dashboards`` (name -> body) deployed from here.
+
+    Raises `UnusableInput` where two alarms would have one name or one logical id: the second would silently stand in place of the first.
+    """
+    _check_distinct([item["AlarmName"] for item in definitions])
     names = Names.of(topology, region)
     resources = _notification(topology, names, notifier_key, notifier_handler)
     ids = {item["AlarmName"]: logical_id("alarm", item["AlarmName"]) for item in definitions}
@@ -139,9 +144,25 @@ def schedule(topology: Topology, kind: str) -> str:
     return own.get(kind) or SCHEDULES["probe"]
 
 
+def timeout_s(topology: Topology, kind: str) -> int:
+    """After how many seconds a run of a canary is ended: Synthetics takes no timeout beyond the next run."""
+    return min(TIMEOUTS_S[kind], every_s(schedule(topology, kind)))
+
+
 def body(value: Template) -> str:
     """The template as text; the same input gives the same text."""
     return json.dumps(value, indent=1, sort_keys=True)
+
+
+def _check_distinct(names: list[str]) -> None:
+    """Raise `UnusableInput` where alarms share a name, or differ only in what a logical id does not keep: punctuation and case."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(logical_id("alarm", name), []).append(name)
+    mend = "rename one of the things that they watch: a queue, a broker, a database, a cache, a table"
+    problems = [Problem("alarms cannot be told apart: " + ", ".join(group), mend) for group in groups.values() if len(group) > 1]
+    if problems:
+        raise UnusableInput(problems)
 
 
 def _notification(topology: Topology, names: Names, key: str, handler: str) -> dict[str, Resource]:
@@ -182,7 +203,7 @@ def _notification(topology: Topology, names: Names, key: str, handler: str) -> d
                 "Handler": handler,
                 "Code": {"S3Bucket": names.bucket, "S3Key": key},
                 "Role": {"Fn::GetAtt": ["NotifierRole", "Arn"]},
-                "Timeout": 20,
+                "Timeout": 30,
                 "MemorySize": 256,
                 "Tags": _tags(topology),
             },

@@ -30,8 +30,12 @@ MISTAKES = {
     "dashboards check nope.json": "nope.json: cannot be read: No such file",
     "dashboards preview --format pdf": "use html or png",
     "dashboards preview --out list.yaml": "'--out'",
+    "dashboards preview --hours nan --topology {root}/topology.yaml": "--hours: nan is no time to look back",
+    "dashboards preview --hours 1e12 --topology {root}/topology.yaml": "give up to 10920 hours",
+    "dashboards preview --to 0001-01-01 --topology {root}/topology.yaml": "is not a time",
     "failover report --from x --to y --topology {root}/topology.yaml": "write it as 2026",
     "discover --tag x --region us-east-1": "write it as Key=Value",
+    "discover --tag a=b --region us-east-1 --region us-west-2 --out list.yaml": "list.yaml: --out: it exists and would be overwritten",
     "rnder": "Did you mean 'render'?",
 }
 
@@ -50,6 +54,21 @@ def test_a_mistake_is_answered_with_its_mend(
     told = " ".join((captured.out + captured.err).split())
     assert ended.value.code == 2, told
     assert MISTAKES[command] in told
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "status", "destroy --yes", "lint", "dashboards preview", "failover report"])
+def test_a_profile_that_does_not_exist_is_named(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typing error in AWS_PROFILE is unusable input of every command that asks AWS."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_PROFILE", "prodution")
+    span = ["--from", "2026-11-01T12:00:00Z", "--to", "2026-11-01T13:00:00Z"] if command == "failover report" else []
+    monkeypatch.setattr(sys, "argv", ["deploy.py", *command.split(), *span, "--topology", str(ROOT / "topology.yaml")])
+    with pytest.raises(SystemExit) as ended:
+        deploy.main()
+    assert ended.value.code == 2
+    assert "prodution" in capsys.readouterr().err
 
 
 def test_missing_credentials_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
