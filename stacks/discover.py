@@ -204,8 +204,8 @@ def _databases(found: Found, client: Client, made: Draft) -> dict[str, Any]:
     alone = {region: {CLUSTER: [arn for arn in arns.get(CLUSTER, ()) if arn not in placed]} for region, arns in found.items()}
     for name, paired in _by_region(alone, CLUSTER, made).items():
         if name in databases:
-            arns = [arn for kinds in alone.values() for arn in kinds[CLUSTER] if _resource(arn, CLUSTER) in paired.values()]
-            made.left |= dict.fromkeys(arns, f"another database is called {name!r}")
+            nameless = [arn for kinds in alone.values() for arn in kinds[CLUSTER] if _resource(arn, CLUSTER) in paired.values()]
+            made.left |= dict.fromkeys(nameless, f"another database is called {name!r}")
             continue
         databases[name] = {"global_cluster": name, "clusters": paired}
         made.guesses["databases", name, "global_cluster"] = "its clusters belong to no global database that can be read; paired by name"
