@@ -107,8 +107,8 @@ def main(folder: str, module: str, strict: str, *packages: str) -> None:
     sys.path[:0] = [str(Path(folder) / "python"), *packages]
     result = problem = None
     try:
-        result = importlib.import_module(module).handler({"canaryName": "fake"}, Context())
-        result = asyncio.run(result) if inspect.isawaitable(result) else result
+        made = importlib.import_module(module).handler({"canaryName": "fake"}, Context())
+        result = asyncio.run(made) if inspect.iscoroutine(made) else made
     except Exception as error:  # noqa: BLE001 - it is the run's result
         problem = f"{type(error).__name__}: {error}"
     for each in browsers:

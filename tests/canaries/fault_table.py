@@ -45,8 +45,8 @@ A cell holds what the target became and the failures behind it. *As before*: not
 shows it; those faults are for the journey, the ledger, or AWS's own metrics. `name` is the store's Route 53 name as that vantage
 resolves it: while a fault lasts, Route 53 may already have led it to the other Region.
 
-Not in it are `canary-stopped`, `canary-short-of-time`, `vantage-clock-skewed` and `vantage-network-down`, which strike a deployed canary (here
-there is none), and faults that are newer than the table. [lab/probe-classes.md](lab/probe-classes.md) has every fault.
+Not in it are `canary-stopped`, `canary-short-of-time`, `vantage-clock-skewed` and `vantage-network-down`, which strike a deployed canary
+(here there is none), and faults that are newer than the table. [lab/probe-classes.md](lab/probe-classes.md) has every fault.
 
 | fault | seen from | what changed |
 | --- | --- | --- |

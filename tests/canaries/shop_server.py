@@ -89,7 +89,9 @@ class Shop:
         @app.before_request
         def trouble() -> Response | None:
             self.seen.append({"path": request.path, "region": region, **{k.lower(): v for k, v in request.headers}})
-            self.hooks.pop(f"{request.method} {request.path}", lambda: None)()
+            hook = self.hooks.pop(f"{request.method} {request.path}", None)
+            if hook is not None:
+                hook()
             status = self.broken.get(f"{request.method} {request.path}") or self.broken.get(region)
             return html("Something is broken", status) if status else None
 

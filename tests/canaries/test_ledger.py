@@ -149,14 +149,14 @@ def test_of_two_runs_that_overlap_the_later_writer_is_told(bucket: Any) -> None:
     for number, start in enumerate((Book(), orders(1))):
         one, two = (Bucket(bucket, "ledgers", "overlap.json") for _ in range(2))
         assert one.load() == two.load() == start
-        one.save(orders(number))
-        one.save(orders(1))
+        one.save(orders(number + 2))
+        one.save(orders(3))
         with pytest.raises(BookError, match="changed by another run") as caught:
             two.save(orders(5))
         assert caught.value.refused
         with pytest.raises(BookError, match="changed by another run"):
             two.save(orders(6))
-        assert two.load() == orders(1)
+        assert two.load() == orders(3)
         two.save(orders(1))
 
 
