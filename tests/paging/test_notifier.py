@@ -105,7 +105,7 @@ def test_the_notifier_is_quicker_than_its_time_is_over() -> None:
 def test_the_notifier_does_not_ask_interface_endpoints() -> None:
     """They answer within a VPC, in which it does not stand; an endpoint that is any other address is its own business."""
     interface = "https://vpce-0123-abc.monitoring.us-west-2.vpce.amazonaws.com"
-    text = f"\nendpoints: {{us-west-2: {{cloudwatch: '{interface}', sns: 'http://127.0.0.1:4566'}}}}\n"
+    text = f"\nendpoints: {{us-east-1: {{sns: '{interface}'}}, us-west-2: {{cloudwatch: '{interface}', sns: 'http://127.0.0.1:4566'}}}}\n"
     settings = bundle.settings(loads(EXAMPLE.read_text() + text), "us-west-2", {}, "retail")
     assert settings["endpoints"] == {"sns": "http://127.0.0.1:4566"}
 
