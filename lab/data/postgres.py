@@ -89,7 +89,7 @@ class Installation:
             input=feed,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,  # initdb takes two seconds, and much longer on a machine that is busy with other things
             check=False,
             cwd="/",
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "PGCONNECT_TIMEOUT": "3", "TZ": "UTC"},
