@@ -44,12 +44,14 @@ _HINTS = (
 
 # Names that give a value away in a text, in lower case: (a rare character of it, the name). What costs is looking, and names are found at
 # memory speed; one expression for all of them would take a hundred times as long.
-_PAIR_NAMES = (("w", "password"), ("w", "passwd"), ("w", "pwd"), ("s", "secret"), ("k", "token"), ("k", "key"))
+_PAIR_NAMES = (("w", "passw"), ("w", "pwd"), ("s", "secret"), ("k", "token"), ("k", "key"))
 # A `key` is one only with one of these before it, with or without a `_` or `-` between them.
 _KINDS_OF_KEY = ("api", "access", "private", "account", "signing", "encryption")
-# After the name, the rest of it (`secret_access_key`, `secretKey`), and the separator, in quotes or not, escaped or not; then the value.
+_ENDS_OF_KINDS = frozenset(kind[-1] for kind in _KINDS_OF_KEY) | {"_", "-"}
+# After the name, the rest of it (`password`, `passwd`, `secret_access_key`, `secretKey`), and the separator, in quotes or not, escaped or
+# not; then the value.
 _PAIR = re.compile(
-    r"(?:[_\-]?access)?(?:[_\-]?key)?\d*\\*[\"']?[ \t]*[:=]+>?[ \t]*"
+    r"(?:ord|d)?(?:[_\-]?access)?(?:[_\-]?key)?\d*\\*[\"']?[ \t]*[:=]+>?[ \t]*"
     r"(?P<value>\"(?:[^\"\\\n]|\\.)*|'(?:[^'\\\n]|\\.)*|\\+\"[^\"\n]*|[^\s&;,\"']+)",
     re.IGNORECASE,
 )
@@ -140,13 +142,17 @@ def _values_of(name: str, value: str, lower: str) -> Iterator[tuple[int, int]]:
     at = lower.find(name)
     while at >= 0:
         end = at + len(name)
-        if name != "key" or lower[max(0, at - 11) : at].rstrip("_-").endswith(_KINDS_OF_KEY):
+        if name != "key" or _is_kind_of_key(lower, at):
             found = _PAIR.match(value, end)
             if found is not None and _PLACEHOLDER.fullmatch(found["value"]) is None:
                 opening = _OPENING.match(found["value"])
                 yield found.start("value") + (opening.end() if opening is not None else 0), found.end()
                 end = found.end()  # so that each character is looked at once a name, however often it occurs
         at = lower.find(name, end)
+
+
+def _is_kind_of_key(lower: str, at: int) -> bool:
+    return lower[at - 1 : at] in _ENDS_OF_KINDS and lower[max(0, at - 11) : at].rstrip("_-").endswith(_KINDS_OF_KEY)
 
 
 def _masked(value: str, spans: list[tuple[int, int]]) -> str:
