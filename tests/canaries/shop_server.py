@@ -156,7 +156,7 @@ class Shop:
         def confirm() -> Response:
             order = {"id": str(uuid.uuid4()), "synthetic": request.headers.get("X-Crosswatch-Synthetic") == "true"}
             if self.confirm == "refused":
-                return html("Too many orders", 429)
+                return Response("Too many orders", 429)
             self.commit(order)
             time.sleep(3 if self.confirm == "late" else 0)
             if self.confirm == "page":
