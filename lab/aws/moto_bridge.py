@@ -22,7 +22,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from lab.aws import moto_streams
+from lab.aws import moto_items, moto_streams
 from lab.aws.protocol import Request, Response
 from lab.aws.service import AwsError
 
@@ -202,6 +202,7 @@ def _application() -> Callable[..., Any]:
             return found
 
     moto_streams.bound()
+    moto_items.quick()
     application: Callable[..., Any] = Dispatcher()
     return application
 
