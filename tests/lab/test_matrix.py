@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from alarms.diagnosis import diagnoses
-from alarms.rendering import ticket_incidents
+from alarms.rendering import TICKETS
 from lab.commands import app
 from lab.faults import CATALOGUE
 from lab.matrix import flow, pages
@@ -84,7 +84,7 @@ def test_what_must_come_is_something_that_can() -> None:
     topology = load_topology(Path(__file__).parents[2] / "topology.yaml")
     urgent = {each.kind for region in topology.regions for each in diagnoses(topology, region) if each.pages}
     calm = {each.kind for region in topology.regions for each in diagnoses(topology, region) if not each.pages}
-    calm |= {each["diagnosis"] for region in topology.regions for each in ticket_incidents(topology, region).values()}
+    calm |= TICKETS.keys()  # more than the example has: the lab's caches have replicas
     for patience in PATIENCES:
         for name, wanted in expected(patience).items():
             if wanted.page and not wanted.gap:
