@@ -90,7 +90,8 @@ def test_lines_on_standard_output_carry_trace_ids_where_asked(receiver: Receiver
 @pytest.mark.slow
 def test_an_instrumentation_that_fails_does_not_break_the_import(receiver: Receiver, tmp_path: Path) -> None:
     """A pattern in OTEL_PYTHON_EXCLUDED_URLS that is none: the library is imported, the log says what is missing, the rest goes on."""
-    with Script(tmp_path, EMIT + "logging.basicConfig()\nimport flask\nemit(2)", receiver.environ() | {"OTEL_PYTHON_EXCLUDED_URLS": "*health"}) as script:
+    source = EMIT + "logging.basicConfig()\nimport flask\nemit(2)"
+    with Script(tmp_path, source, receiver.environ() | {"OTEL_PYTHON_EXCLUDED_URLS": "*health"}) as script:
         code, _, errors = script.wait()
     assert code == 0, errors
     assert "flask is not instrumented: " in errors
