@@ -56,6 +56,8 @@ class Pool:
             outcome = sandbox.invoke(request_id, function.arn, payload, _watch(self._world, function.region))
         finally:
             self._give_back(function, sandbox, generation)
+        if sandbox.interrupted:  # also where the Region is back by now: this was its end, not the function's
+            raise AwsError("RegionUnavailable", f"{function.region} does not answer", 503)
         return replace(outcome, log=self._report(function, request_id, outcome, sandbox))
 
     def running(self, function: Function) -> int:

@@ -105,6 +105,7 @@ class Sandbox:
         self._ready = False
         self._failure: dict[str, Any] | None = None
         self._timed_out = False
+        self.interrupted = False  # the child was killed because the caller of `invoke` said so
         self._tmp = spec.code.parent / f"tmp-{os.urandom(4).hex()}"
         self._tmp.mkdir()
         ours, theirs = socket.socketpair()
@@ -205,6 +206,7 @@ class Sandbox:
             left = deadline - time.monotonic()
             if left <= 0 or interrupted():
                 self._timed_out = left <= 0
+                self.interrupted = not self._timed_out
                 self.close()
                 return None
             self._control.settimeout(min(_POLL_S, left))

@@ -25,4 +25,4 @@ def quick() -> None:
                 return context.obj.get(context.key)
             return super().__call__(context)
 
-    responses.XFormedAttributePicker = Picker  # type: ignore[misc]
+    responses.XFormedAttributePicker = Picker  # type: ignore[attr-defined]  # a name that moto imports there, and looks up for each answer
