@@ -51,7 +51,7 @@ from lab.warden import descendants
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHOPPERS = {"peak_per_min": 20.0, "follow_day": False, "to": "name", "buy_share": 0.5}
+SHOPPERS = {"peak_per_min": 6.0, "follow_day": False, "to": "name", "buy_share": 0.5}
 SAMPLE_S = 10.0
 UP_WITHIN_S = 300.0
 GREEN_WITHIN_S = 240.0

@@ -1,4 +1,5 @@
-"""For every test: what the code under test puts into the temporary directory goes below pytest's own, which pytest clears away."""
+"""For every test: what the code under test puts into the temporary directory goes below pytest's own, which pytest clears away; and
+properties have no time limits."""
 
 from __future__ import annotations
 
@@ -6,9 +7,14 @@ import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Properties are tried beside labs on busy machines: how long an example takes says nothing about it.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)

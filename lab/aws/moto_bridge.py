@@ -6,6 +6,7 @@ never leave the process.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import functools
 import importlib.util
@@ -77,6 +78,7 @@ class Moto:
         self._key = key
         self._endpoints = endpoints
         self._lock = threading.Lock()
+        self._tables = threading.RLock()  # moto's tables are plain dictionaries: who lists one while another writes finds it changed
         self._application: Callable[..., Any] | None = None
         self._clients: dict[tuple[str, str], Any] = {}
         self._session = boto3.session.Session()  # one, so that service models are read once
@@ -135,7 +137,8 @@ class Moto:
             with self._lock:
                 if self._application is None:
                     self._application = _application()
-        if "/ec2/aws4_request" in request.headers.get("authorization", ""):
+        signed = request.headers.get("authorization", "")
+        if "/ec2/aws4_request" in signed:
             _DeferredEc2.real()
         environ: dict[str, Any] = {
             "REQUEST_METHOD": request.method,
@@ -167,13 +170,14 @@ class Moto:
             started[:] = [int(status.split(" ", 1)[0]), headers]
             return lambda _data: None
 
-        chunks = self._application(environ, start)
-        try:
-            body = b"".join(chunks)
-        finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+        with self._tables if "/dynamodb/aws4_request" in signed else contextlib.nullcontext():
+            chunks = self._application(environ, start)
+            try:
+                body = b"".join(chunks)
+            finally:
+                close = getattr(chunks, "close", None)
+                if close is not None:
+                    close()
         return started[0], started[1], body
 
 
