@@ -31,6 +31,7 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "shared_buffers": "16MB",
+    "dynamic_shared_memory_type": "mmap",  # in the data directory, which goes with the lab; /dev/shm keeps what a killed server leaves
     "max_connections": "80",
     "max_worker_processes": "0",
     "io_method": "sync",
