@@ -22,7 +22,6 @@ from topology.model import NAME_TARGET, alb_target
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE_NAMES = ("probe.yaml.j2", "writers.yaml.j2", "ledger.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2", "delivery.yaml.j2")
 DESCRIPTION_LIMIT = 1024
-CACHE_LAG_S = 60
 """How far a cache's replica may be behind its primary, in seconds, where the topology does not say."""
 
 TICKETS = {
@@ -139,7 +138,7 @@ def _context(topology: Topology, here: str) -> dict[str, Any]:
             for cluster in cache.clusters.get(here, ())
         ],
         "groups": [
-            {"name": name, "clusters": nodes, "lag_s": getattr(cache, "lag_s", CACHE_LAG_S)}
+            {"name": name, "clusters": nodes, "lag_s": cache.lag_s}
             for name, cache in topology.caches.items()
             if len(nodes := cache.clusters.get(here, ())) > 1
         ],
