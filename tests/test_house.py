@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def test_arrows_run_one_way() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert result.returncode == 0, result.stdout[-3000:]
+
+
+def test_no_two_test_modules_share_a_name() -> None:
+    """Pytest imports a test module by its bare name: two of one name, and the whole suite is not even collected."""
+    names = Counter(path.name for path in tracked("tests/**/test_*.py", "tests/test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_exporters_stand_alone() -> None:
