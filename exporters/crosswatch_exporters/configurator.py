@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import metrics, propagate, trace
 from opentelemetry._logs import set_logger_provider
 from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.resources import Resource
 
 from crosswatch_exporters.aws.credentials import CredentialProvider
@@ -32,6 +31,7 @@ from crosswatch_exporters.journal.recovery import Recovery
 from crosswatch_exporters.journal.spool import Spool, UnsafeSpool
 from crosswatch_exporters.ledger import Account, Ledger
 from crosswatch_exporters.lifecycle import Lifecycle
+from crosswatch_exporters.logger import logger_provider
 from crosswatch_exporters.packing import LogPacker, Pack, SpanPacker
 from crosswatch_exporters.pipeline import Pipeline
 from crosswatch_exporters.queues import Backlog, BlockQueue, MemoryQueue
@@ -111,9 +111,7 @@ class Providers:
         self._ledger = Ledger()
         sampler = sampler_from(settings.sampler, settings.sampler_argument, settings.asgi_event_spans, settings.tail == "on")
         self.tracers = tracer_provider(self._spans, sampler=sampler, resource=resource, shutdown_on_exit=False)
-        self.loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
-        if "logs" in settings.routes:
-            self.loggers.add_log_record_processor(self._records)
+        self.loggers = logger_provider(self._records if "logs" in settings.routes else None, resource)
         self._readers: list[Callable[[], ScheduledReader]] = []
         self.meters: GuardedMeterProvider
 

@@ -111,15 +111,19 @@ class LogPacker:
         self._encode = LogEncoder(redact)
         self._envelope = Envelope(redact)
         self._origins = _Origins(self._envelope)
+        # Resource and scope of the last record, and what they add to its event.
+        self._around: tuple[Any, Any, int] = (self, self, 0)
 
     def prepare(self, readable: Any) -> Prepared:
         """Encode a record. Raises whatever its values raise when it is not what the SDK makes."""
         item = self._encode(readable)
         item = b"\x12" + varint(len(item)) + item
         resource, scope, record = readable.resource, readable.instrumentation_scope, readable.log_record
-        around = len(self._envelope.resource(resource)[0]) + len(self._envelope.scope(scope)[0])
-        attributes = len(record.attributes or ()) + len(resource.attributes)
-        weight = len(item) + around + attributes * _ATTRIBUTE_OVERHEAD + _EVENT_OVERHEAD + _PER_EVENT
+        around = self._around
+        if resource is not around[0] or scope is not around[1]:
+            size = len(self._envelope.resource(resource)[0]) + len(self._envelope.scope(scope)[0])
+            around = self._around = (resource, scope, size + len(resource.attributes) * _ATTRIBUTE_OVERHEAD + _EVENT_OVERHEAD + _PER_EVENT)
+        weight = len(item) + around[2] + len(record.attributes or ()) * _ATTRIBUTE_OVERHEAD
         return item, weight, resource, scope, record.timestamp or record.observed_timestamp or 0
 
     def __call__(self, prepared: Sequence[Prepared], lose: Lose) -> list[Block]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -74,17 +74,23 @@ class Journey(RuleBasedStateMachine):
         self.lost = 0
         self.endpoint = ScriptedEndpoint()
         self.journal = 0
-        self._patch = mock.patch.object(lane_module.os, "write", self._write)
-        self._real_write = os.write
+        self._real_write, self._real_writev = os.write, os.writev
+        self._patch = mock.patch.multiple(lane_module.os, write=self._write, writev=self._writev)
         self._patch.start()
         self.begin()
 
     def _write(self, fd: int, data: bytes) -> int:
         if self.disk_full:
-            if len(data) > 50:
-                return self._real_write(fd, data[:20])  # the disk takes a part, as full disks do
             raise OSError(errno.ENOSPC, "no space left on device")
         return self._real_write(fd, data)
+
+    def _writev(self, fd: int, parts: Sequence[bytes]) -> int:
+        if not self.disk_full:
+            return self._real_writev(fd, parts)
+        data = b"".join(parts)
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return self._real_write(fd, data[:20])  # the disk takes a part, as full disks do
 
     def begin(self) -> None:
         """A process begins: its own lane, and what earlier ones left."""

@@ -55,15 +55,19 @@ class Envelope:
 
     def request(self, groups: dict[tuple[int, int], tuple[Any, Any, list[bytes]]]) -> bytes:
         """One request from {(id(resource), id(scope)): (resource, scope, parts)}; `parts` joined are the scope's items, tags included."""
-        resources: dict[int, tuple[Any, list[bytes]]] = {}
+        # Sizes first, then one join: a batch of logs is hundreds of kilobytes, and each copy of it costs as much as encoding it did.
+        resources: dict[int, tuple[Any, list[bytes], int]] = {}
         for (resource_id, _), (resource, scope, parts) in groups.items():
             scope_body, schema = self.scope(scope)
-            payload = b"".join((scope_body, *parts, schema))
-            resources.setdefault(resource_id, (resource, []))[1].append(b"\x12" + varint(len(payload)) + payload)
-        out = []
-        for resource, scopes in resources.values():
+            size = len(scope_body) + sum(map(len, parts)) + len(schema)
+            head = b"\x12" + varint(size)
+            _, inner, inner_size = resources.get(resource_id, (resource, [], 0))
+            inner += (head, scope_body, *parts, schema)
+            resources[resource_id] = (resource, inner, inner_size + len(head) + size)
+        out: list[bytes] = []
+        for resource, inner, inner_size in resources.values():
             body, schema = self.resource(resource)
-            out.append(delimited(b"\x0a", b"".join((body, *scopes, schema))))
+            out += (b"\x0a" + varint(len(body) + inner_size + len(schema)), body, *inner, schema)
         return b"".join(out)
 
 

@@ -1,10 +1,12 @@
 """One SDK log record to the payload of an OTLP LogRecord message."""
 
+from struct import Struct
 from typing import Any
 
-from crosswatch_exporters.encoding.wire import FIXED64, AttributeEncoder, Redactor, any_value, delimited, items_of, text, varint
+from crosswatch_exporters.encoding.wire import AttributeEncoder, Redactor, any_value, delimited, items_of, text, varint
 
 _MASK_32 = 0xFFFFFFFF
+_TIMES = Struct("<cQcQ")
 
 
 class LogEncoder:
@@ -20,14 +22,15 @@ class LogEncoder:
         body = record.body
         if self._redact is not None and body is not None:
             body = self._redact("body", body)
+        number = record.severity_number
         out = [
-            b"\x09" + FIXED64.pack(record.timestamp or 0) + b"\x59" + FIXED64.pack(record.observed_timestamp or 0),
+            _TIMES.pack(b"\x09", record.timestamp or 0, b"\x59", record.observed_timestamp or 0),
             # A missing body is written as an empty AnyValue, as the stock encoder does.
             delimited(b"\x2a", any_value(body)),
             text(b"\x1a", record.severity_text),
-            self._attributes(items_of(record.attributes)),
         ]
-        number = record.severity_number
+        if record.attributes:
+            out.append(self._attributes(items_of(record.attributes)))
         if number is not None and number.value:
             out.append(b"\x10" + varint(number.value))
         if record.trace_id:

@@ -15,7 +15,17 @@ from itertools import islice
 from pathlib import Path
 
 from crosswatch_exporters.blocks import Block
-from crosswatch_exporters.journal.records import MAGIC, UNREADABLE, encode, encode_cursor, read_all, read_cursor, set_aside, unsound
+from crosswatch_exporters.journal.records import (
+    HEAD_BYTES,
+    MAGIC,
+    UNREADABLE,
+    encode_cursor,
+    head_of,
+    read_all,
+    read_cursor,
+    set_aside,
+    unsound,
+)
 from crosswatch_exporters.ledger import Account, Loss
 
 log = logging.getLogger(__name__)
@@ -168,13 +178,13 @@ class Lane:
         if self._disk_failed_at is not None and now - self._disk_failed_at < _RETRY_DISK_AFTER:
             return None
         try:
-            record = encode(block)
-            if len(record) + len(MAGIC) > self._max_bytes:
-                self._say_too_large(len(record))
+            size = HEAD_BYTES + len(block.payload)
+            if size + len(MAGIC) > self._max_bytes:
+                self._say_too_large(size)
                 return None
-            segment = self._segment_for(len(record))
-            written = os.write(self._write_fd, record)
-            if written != len(record):
+            segment = self._segment_for(size)
+            written = os.writev(self._write_fd, (head_of(block), block.payload))
+            if written != size:
                 os.ftruncate(self._write_fd, segment.size)
                 raise OSError(28, "the disk took only a part of the record")
             if self._fsync:
@@ -185,9 +195,9 @@ class Lane:
             self._disk_failed_at = now
             return None
         self._disk_failed_at = None
-        segment.size += len(record)
+        segment.size += size
         segment.items += block.items
-        self.disk_bytes += len(record)
+        self.disk_bytes += size
         return segment
 
     def _say_too_large(self, size: int) -> None:

@@ -36,11 +36,11 @@ class Stored:
     end: int
 
 
-def encode(block: Block) -> bytes:
-    """The record of a block."""
+def head_of(block: Block) -> bytes:
+    """What stands before a block's payload in its record."""
     head = _HEAD.pack(_MARKER, 0, len(block.payload), block.items, block.weight, _u64(block.oldest_ns), _u64(block.newest_ns))
     crc = zlib.crc32(block.payload, zlib.crc32(head[_AFTER_CRC:]))
-    return b"".join((head[:4], crc.to_bytes(4, "little"), head[_AFTER_CRC:], block.payload))
+    return b"".join((head[:4], crc.to_bytes(4, "little"), head[_AFTER_CRC:]))
 
 
 def read_at(data: bytes, offset: int) -> Stored | None:
