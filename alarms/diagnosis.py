@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from topology.model import Runbook, Topology, alb_target
+from topology.schedules import longest_pause_s
 
 Severity = Literal["critical", "error", "warning", "info"]
 
@@ -499,10 +500,7 @@ def _run_in(topology: Topology, runbook: Runbook, here: str, region: str) -> str
 def ledger_period_s(topology: Topology) -> int:
     """The period in which each vantage's ledger runs at least once, whole minutes; 0 where none is scheduled."""
     schedule = topology.journeys.ledger_schedule
-    if not schedule:
-        return 0
-    number, unit = schedule.removeprefix("rate(").removesuffix(")").split()[:2] if schedule.startswith("rate(") else ("1", "hour")
-    return int(number) * (3600 if unit.startswith("hour") else 60)
+    return longest_pause_s(schedule) if schedule else 0
 
 
 def targets(topology: Topology) -> dict[str, str]:

@@ -22,7 +22,6 @@ from topology.model import NAME_TARGET, alb_target
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE_NAMES = ("probe.yaml.j2", "writers.yaml.j2", "ledger.yaml.j2", "stores.yaml.j2", "diagnoses.yaml.j2", "delivery.yaml.j2")
 DESCRIPTION_LIMIT = 1024
-"""How far a cache's replica may be behind its primary, in seconds, where the topology does not say."""
 
 TICKETS = {
     "rpo": "The secondary of {subject} is further behind than the recovery point objective: a failover now would lose that much.",

@@ -182,11 +182,15 @@ def day(lab: Lab, sandboxes: dict[str, Sandbox], hours: float) -> dict[str, Any]
 def judged(lab: Lab, tellers: dict[str, Teller], steps: dict[str, str], gone: set[str], hours: float) -> dict[str, Any]:
     """What PostgreSQL says, before and after the last sweep."""
     now = lab.plan.clock.now()
-    held = {
-        order["id"]: now - order["acknowledged"] for region in tellers for order in book(lab, tellers[region].topology.workload, region)
-    }
+    books = [book(lab, tellers[region].topology.workload, region) for region in tellers]
+    held = {order["id"]: now - order["acknowledged"] for kept in books for order in kept["open"]}
+    marks = [f"+{intent['mark']}@" for kept in books for intent in kept["intents"]]
     left = {region: sorted(orders(lab, region, synthetic=True)) for region in tellers}
-    unknown = sorted({each for found in left.values() for each in found} - set(held))
+    unknown = sorted(
+        each
+        for each, email in {**customers_of(lab, EAST), **customers_of(lab, WEST)}.items()
+        if each not in held and not any(mark in email for mark in marks)
+    )
     overdue = sorted(each for found in left.values() for each in found if held.get(each, 0.0) > KEEP_S + 2 * EVERY_S)
     for teller in tellers.values():
         teller.run(orders_per_run=0, keep_s=0.0)
@@ -203,19 +207,17 @@ def judged(lab: Lab, tellers: dict[str, Teller], steps: dict[str, str], gone: se
     }
     return {
         "hours": round(hours, 2),
-        "ledgers": {
-            region: {
-                "runs": teller.runs,
-                "placed": teller.placed,
-                "deleted": teller.deleted,
-                "lost": teller.lost,
-                "reasons": teller.reasons,
-            }
-            for region, teller in tellers.items()
-        },
+        "ledgers": {region: teller.figures() for region, teller in tellers.items()},
         "runbooks": steps,
         "customers": {"acknowledged": len(acknowledged), "lost by the failover itself": len(gone), "missing": missing},
-        "synthetic": {"held by books": len(held), "left": left, "in no book": unknown, "overdue": overdue, "after the sweep": after},
+        "synthetic": {
+            "held by books": len(held),
+            "of unknown fate": len(marks),
+            "left": left,
+            "in no book": unknown,
+            "overdue": overdue,
+            "after the sweep": after,
+        },
         "checks": checks,
         "held": all(checks.values()),
     }
@@ -254,14 +256,21 @@ def journal(lab: Lab) -> list[str]:
     return [json.loads(line)["orderId"] for line in lines]
 
 
-def book(lab: Lab, workload: str, region: str) -> list[dict[str, Any]]:
-    """What a ledger's book holds open."""
+def customers_of(lab: Lab, region: str) -> dict[str, str]:
+    """The synthetic orders in a Region's database: id -> the e-mail address, which holds the mark that the ledger gave it."""
+    port = lab.plan.regions[region].postgres_ports["orders"]
+    with psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="orders", connect_timeout=5) as connection:
+        return {str(key): email for key, email in connection.execute("SELECT id, email FROM customer_order WHERE synthetic")}
+
+
+def book(lab: Lab, workload: str, region: str) -> dict[str, Any]:
+    """A ledger's book: `open` orders, and `intents`, of which the ledger has not heard what became of them."""
     key = f"ledger/{workload}/{region}.json"
     try:
         kept = json.loads(lab.client("s3", region).get_object(Bucket=bucket(region), Key=key)["Body"].read())
     except (ClientError, BotoCoreError) as error:
         raise SystemExit(f"s3://{bucket(region)}/{key} cannot be read: {error}") from error
-    return list(kept["open"])
+    return {"open": kept["open"], "intents": kept["intents"]}
 
 
 def bucket(region: str) -> str:

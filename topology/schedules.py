@@ -23,14 +23,26 @@ def is_schedule(expression: str) -> bool:
 
 def every_s(expression: str) -> int:
     """The shortest time between two runs, in seconds. Raises ValueError where the expression is none."""
-    moments = _minutes_of_day(expression)
-    following = (*moments[1:], moments[0] + DAY_MINUTES)
-    return 60 * min(after - before for before, after in zip(moments, following, strict=True))
+    return min(_pauses_s(expression))
+
+
+def longest_pause_s(expression: str) -> int:
+    """The longest time between two runs, in seconds, where it runs every day. Raises ValueError where the expression is none."""
+    return max(_pauses_s(expression))
 
 
 def runs_a_day(expression: str) -> int:
     """Runs on a day on which it runs. Raises ValueError where the expression is none."""
     return len(_minutes_of_day(expression))
+
+
+def _pauses_s(expression: str) -> list[int]:
+    """The times between a day's runs and to the next day's first."""
+    moments = _minutes_of_day(expression)
+    if RATE.match(expression):  # which goes on over midnight
+        return [60 * (moments[1] - moments[0])]
+    following = (*moments[1:], moments[0] + DAY_MINUTES)
+    return [60 * (after - before) for before, after in zip(moments, following, strict=True)]
 
 
 def _minutes_of_day(expression: str) -> tuple[int, ...]:

@@ -6,26 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology.schedules import every_s, is_schedule, runs_a_day
+from topology.schedules import every_s, is_schedule, longest_pause_s, runs_a_day
 
 
 @pytest.mark.parametrize(
-    ("expression", "seconds", "runs"),
+    ("expression", "shortest", "longest", "runs"),
     [
-        ("rate(1 minute)", 60, 1440),
-        ("rate(7 minutes)", 420, 205),
-        ("rate(60 minutes)", 3600, 24),
-        ("rate(1 hour)", 3600, 24),
-        ("cron(* * * * ? *)", 60, 1440),
-        ("cron(0/15 * ? * MON-FRI *)", 900, 96),
-        ("cron(0,5 8-17 * * ? *)", 300, 20),
-        ("cron(30 3 1 * ? *)", 86400, 1),
-        ("cron(10-50/20 0/12 * * ? *)", 1200, 6),
+        ("rate(1 minute)", 60, 60, 1440),
+        ("rate(7 minutes)", 420, 420, 205),
+        ("rate(60 minutes)", 3600, 3600, 24),
+        ("rate(1 hour)", 3600, 3600, 24),
+        ("cron(* * * * ? *)", 60, 60, 1440),
+        ("cron(0/15 * ? * MON-FRI *)", 900, 900, 96),
+        ("cron(0,5 8-17 * * ? *)", 300, 54000 - 300, 20),
+        ("cron(30 3 1 * ? *)", 86400, 86400, 1),
+        ("cron(10-50/20 0/12 * * ? *)", 1200, 43200 - 2400, 6),
     ],
 )
-def test_how_often_a_schedule_comes_round(expression: str, seconds: int, runs: int) -> None:
-    """The shortest time between two runs, and the runs of a day."""
-    assert (every_s(expression), runs_a_day(expression)) == (seconds, runs)
+def test_how_often_a_schedule_comes_round(expression: str, shortest: int, longest: int, runs: int) -> None:
+    """The shortest and the longest time between two runs, and the runs of a day."""
+    assert (every_s(expression), longest_pause_s(expression), runs_a_day(expression)) == (shortest, longest, runs)
 
 
 @pytest.mark.parametrize(
