@@ -170,6 +170,7 @@ class Sandbox:
     def _start(self, request: RunRequest, identity: tuple[Any, ...]) -> _Child:
         root = self._directory / uuid.uuid4().hex[:8]
         (root / "tmp").mkdir(parents=True)
+        (root / "home").mkdir()
         layout.unpack(request.bundle, root / "opt")
         ours, theirs = socket.socketpair()
         token = uuid.uuid4().hex

@@ -54,7 +54,7 @@ def child_environment(request: RunRequest, root: Path, token: str) -> dict[str, 
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "TZ": ":UTC",
-        "HOME": temporary,
+        "HOME": str(root / "home"),  # what libraries keep there, Chromium's settings for one, is no artifact
         "TMPDIR": temporary,
         "AWS_REGION": request.region,
         "AWS_DEFAULT_REGION": request.region,

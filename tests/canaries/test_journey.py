@@ -106,6 +106,8 @@ class TestInChromium:
         assert {each["x-amzn-trace-id"].split(";")[0] for each in pages} == {f"Root={record['trace']}"}
         assert result.screenshots == ()
         assert record["console"] == [], "the site has no icon; that is nobody's trouble"
+        kept = sorted(path.name.partition("Z-")[2] or path.name for path in Path(result.artifact_location).rglob("*") if path.is_file())
+        assert kept == ["SyntheticsReport-PASSED.json", "journey.json", "log.txt"], "and nothing of Chromium's own"
 
     def test_a_page_that_is_broken_behind_a_200_fails_its_step_with_a_picture(self, walk: Walk) -> None:
         walk.store.broken["GET /catalog"] = 200
