@@ -37,6 +37,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 IPC_RMID = 0
 END_WITHIN_S = 10.0
+NOBODY = 65534
+"""Whom the databases run as where the lab is root."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,6 +56,7 @@ class Warden:
         self._spawned: set[int] = set()
         self._dead: set[int] = set()
         self._buffer = b""
+        self._began = time.time()
 
     def run(self) -> None:
         """Serve until the socket closes, then clean up."""
@@ -153,6 +156,7 @@ class Warden:
             _signal_all(doomed, signal.SIGKILL)
             time.sleep(0.005)
         remove_shared_memory(self._dead)
+        remove_dynamic_memory(self._began)
         if is_directory(self._lock, self._directory):
             remove_directory(self._directory)
 
@@ -210,6 +214,45 @@ def remove_shared_memory(creators: set[int]) -> list[int]:
             if creator in creators and attached == 0 and _libc.shmctl(identity, IPC_RMID, None) == 0:
                 removed.append(identity)
     return removed
+
+
+def remove_dynamic_memory(since: float, folder: Path = Path("/dev/shm")) -> list[str]:
+    """Remove PostgreSQL's dynamic shared memory that is younger than ``since`` (epoch seconds), belongs to the servers' user, and is mapped
+    by no process; returns the names.
+
+    The servers keep theirs in their data directories. But initdb, before it has read any setting, tries how the system's own works, and
+    one that is killed in that moment leaves the file behind. A living PostgreSQL always maps its own; one that has just made it may not
+    have yet, hence two looks.
+    """
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    removed = []
+    with contextlib.suppress(OSError):
+        orphans = _unmapped(folder, user, since)
+        if orphans:
+            time.sleep(0.1)
+            orphans &= _unmapped(folder, user, since)
+        for name in sorted(orphans):
+            (folder / name).unlink(missing_ok=True)
+            removed.append(name)
+    return removed
+
+
+def _unmapped(folder: Path, user: int, since: float) -> set[str]:
+    """The names of such files that no process has mapped."""
+    found = set()
+    for path in folder.glob("PostgreSQL.*"):
+        with contextlib.suppress(OSError):
+            stat = path.lstat()
+            if stat.st_uid == user and stat.st_mtime >= since:
+                found.add(path.name)
+    if not found:
+        return found
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                maps = (entry / "maps").read_text(errors="replace")
+                found -= {name for name in found if f"{folder}/{name}" in maps}
+    return found
 
 
 def is_directory(descriptor: int, path: Path) -> bool:

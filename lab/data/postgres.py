@@ -51,6 +51,7 @@ SETTINGS = {
     "logging_collector": "off",
 }
 INHERITED = ("max_connections", "max_worker_processes", "max_wal_senders", "wal_log_hints")  # a standby needs at least its primary's
+INITIAL = (*INHERITED, "dynamic_shared_memory_type")
 WITHOUT_TEMPLATE = ["UPDATE pg_database SET datistemplate = false WHERE datname = 'template1'", "DROP DATABASE template1"]
 
 
@@ -117,7 +118,7 @@ def template(installation: Installation, folder: Path, schemas: dict[str, str]) 
         _give(partial)
         installation.run(
             "initdb", "-D", str(partial), "-U", "postgres", "--auth=trust", "--no-sync", "--wal-segsize=1",
-            "--encoding=UTF8", "--locale=C", "--no-instructions", *(f"--set={name}={SETTINGS[name]}" for name in INHERITED),
+            "--encoding=UTF8", "--locale=C", "--no-instructions", *(f"--set={name}={SETTINGS[name]}" for name in INITIAL),
         )  # fmt: skip
         with (partial / "pg_hba.conf").open("a") as hba:
             hba.write("host replication all 127.0.0.1/32 trust\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import signal
 import socket
 import time
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.state import processes_of
-from lab.warden import descendants
+from lab.warden import NOBODY, descendants, remove_dynamic_memory
 from tests.lab.conftest import running_lab
 
 if TYPE_CHECKING:
@@ -82,3 +84,16 @@ def test_nothing_is_left(lab_folder: Path, how: signal.Signals | str, after_s: f
         assert not posix_segments() - there
         assert not [address for address in ports(plan) if listens(address)]
         assert not segments & set(shared_memory())
+
+
+def test_only_dynamic_memory_that_nobody_maps_is_removed(tmp_path: Path) -> None:
+    """Neither what a living server has mapped, nor what is older than the lab, nor somebody else's."""
+    mapped, orphan, old, other = (tmp_path / name for name in ("PostgreSQL.1", "PostgreSQL.2", "PostgreSQL.3", "else.4"))
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    for path in (mapped, orphan, old, other):
+        path.write_bytes(bytes(4096))
+        os.chown(path, user, -1)
+    os.utime(old, (1.0, 1.0))
+    with mapped.open("r+b") as file, mmap.mmap(file.fileno(), 4096):
+        assert remove_dynamic_memory(time.time() - 60, tmp_path) == ["PostgreSQL.2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["PostgreSQL.1", "PostgreSQL.3", "else.4"]

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from alarms.diagnosis import incidents
@@ -65,6 +66,7 @@ def install(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", admin.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", admin.secret_key)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # an earlier test's, with other keys
     endpoint = aws.plan.regions[WEST].aws_endpoint
     settings = bundle.settings(TOPOLOGY, WEST, incidents(TOPOLOGY, WEST), "retail")
     settings |= {"topic": pages[0], "endpoints": {"sns": endpoint, "cloudwatch": endpoint}}
