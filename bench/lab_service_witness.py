@@ -69,7 +69,7 @@ class Spans:
     ``moments`` are the arrivals, seconds after ``began`` (wall); ``statuses`` is filled by the caller: -1 where no answer is known yet.
     A window of arrivals is asked for `SETTLE_S` after its end, then again every `AGAIN_S`, until every answered request was found; but
     not before ``not_before`` (wall), which the caller moves while endpoints are in trouble, and not faster than a call every `PAUSE_S`.
-    X-Ray here keeps the last 20,000 traces of a Region: a minute and a half.
+    X-Ray here keeps the last 40,000 traces of a Region: three minutes.
     """
 
     def __init__(

@@ -19,8 +19,9 @@ from lab.aws.services.xray.segments import Segment
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_TRACES = 20_000
-MAX_BYTES = 32 * 1024 * 1024
+# Two minutes of a service at 200 requests a second fit, that they are there to be looked at when an outage's backlog arrives all at once.
+MAX_TRACES = 40_000
+MAX_BYTES = 64 * 1024 * 1024
 MAX_TRACE_BYTES = 500 * 1024
 OVERHEAD_BYTES = 500  # what Python takes for a kept segment beside its document
 _json = json.JSONEncoder(separators=(",", ":")).encode
